@@ -1,0 +1,49 @@
+# make demo                      a whole federation on this machine, on synthetic phantoms
+# make demo DATA=DIR             the same on DIR/{train,test}/{NORMAL,PNEUMONIA}
+# make check test                what CI runs (.ci/run)
+
+CLIENTS = 3
+ROUNDS = 5
+DATA =
+BENCH_TMP = /tmp/hilum-bench
+
+READY = .venv/.installed
+RUFF = .venv/bin/ruff
+
+.PHONY: setup demo check format test bench clean
+
+setup: $(READY)
+	@.ci/setup system
+
+$(READY): pyproject.toml constraints.txt
+	@.ci/setup python
+	@touch $@
+
+demo: setup
+	@exec .venv/bin/fl-agg demo --clients $(CLIENTS) --rounds $(ROUNDS) $(if $(DATA),--data "$(DATA)")
+
+check: $(READY)
+	$(RUFF) format --check .
+	$(RUFF) check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	.venv/bin/python docs/make_cli.py --check
+	.venv/bin/python docs/draw_states.py --check
+
+format: $(READY)
+	$(RUFF) check --fix --exit-zero .
+	$(RUFF) format .
+
+test: setup
+	@.ci/setup tests
+	@exec .venv/bin/pytest $(PYTEST_ARGS)
+
+bench: setup
+	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)
+	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 45 --rounds 5 --guard 300 --tmp $(BENCH_TMP)
+	.venv/bin/python benchmarks/run_hilum.py --work W2 --clients 8 --rounds 10 --guard 300 --tmp $(BENCH_TMP)
+
+# Keeps runs/: those are results.
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

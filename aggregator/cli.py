@@ -1,0 +1,341 @@
+"""fl-agg: the aggregator's command line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from aggregator.cohort import Share
+from aggregator.console import make_view
+from aggregator.events import FederationConfig
+from fl_protocol import commandline as cl
+from fl_protocol.errors import ConfigError
+from fl_protocol.messages import Plan
+from fl_protocol.topics import checked_name
+from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK, defaults_for
+from fl_tasks.jobs import EVAL
+
+app = typer.Typer(
+    name="fl-agg",
+    help="Serve a federated training job over MQTT: announce rounds, publish the model, average the updates.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ROUND, TRAINING = "ROUNDS", "TRAINING"
+MOST = 10**8
+"""Seconds (three years) or rounds. The bounds of what goes to the clients are those of fl_protocol.messages."""
+
+BrokerOption = Annotated[
+    str | None,
+    cl.option(
+        "broker", "Broker to use. Without it: one that answers on this host, else one is started here.",
+        metavar="HOST[:PORT]", rich_help_panel=cl.BROKER,
+    ),
+]  # fmt: skip
+StatusBrokerOption = Annotated[
+    str, cl.option("broker", "Broker to ask.", metavar="HOST[:PORT]", rich_help_panel=cl.BROKER)
+]
+RoundsOption = Annotated[int, cl.option("rounds", "How many rounds to run.", rich_help_panel=ROUND)]
+DeviceOption = Annotated[str, cl.option("device", "Where models are evaluated: auto, cpu or cuda.")]
+
+
+@app.callback()
+def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
+    cl.load_config(ctx, config)
+
+
+@app.command()
+def start(
+    ctx: typer.Context,
+    rounds: RoundsOption = 10,
+    broker: BrokerOption = None,
+    job: cl.JobOption = "default",
+    task: Annotated[str, cl.option("task", "What is learned.", rich_help_panel=TRAINING)] = DEFAULT_TASK,
+    model: Annotated[
+        str, cl.option("model", "Network to train, by name.", rich_help_panel=TRAINING)
+    ] = DEFAULT_MODEL,
+    strategy: Annotated[
+        str, cl.option("strategy", "How updates become the next model.", rich_help_panel=TRAINING)
+    ] = "fedavg",
+    min_clients: Annotated[
+        int,
+        cl.option("min-clients", "Clients that must be here before a round opens.", rich_help_panel=ROUND),
+    ] = 2,
+    cohort: Annotated[
+        str,
+        cl.option(
+            "cohort",
+            "Clients invited to a round: a number, or a fraction.",
+            metavar="K|FRACTION",
+            rich_help_panel=ROUND,
+        ),
+    ] = "1.0",
+    quorum: Annotated[
+        str,
+        cl.option(
+            "quorum",
+            "Updates a round needs: a number, or a fraction of the cohort.",
+            metavar="N|FRACTION",
+            rich_help_panel=ROUND,
+        ),
+    ] = "0.66",
+    grace: Annotated[
+        float,
+        cl.option("grace", "Seconds to wait for the others once quorum is reached.", rich_help_panel=ROUND),
+    ] = 60.0,
+    deadline: Annotated[
+        float,
+        cl.option(
+            "deadline", "Seconds after which a round ends, whatever has arrived.", rich_help_panel=ROUND
+        ),
+    ] = 3600.0,
+    retries: Annotated[
+        int, cl.option("retries", "How often a round without quorum is tried again.", rich_help_panel=ROUND)
+    ] = 2,
+    local_epochs: Annotated[
+        int | None,
+        cl.option(
+            "local-epochs",
+            "Passes over its own data that a client makes in a round (default: the task's).",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        cl.option(
+            "batch-size",
+            "Images in a training step (default: the task's).",
+            metavar="N",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        cl.option(
+            "learning-rate",
+            "Step size of the clients (default: the task's).",
+            metavar="X",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    image_size: Annotated[
+        int | None,
+        cl.option(
+            "image-size",
+            "Images are resized to P x P pixels (default: the task's).",
+            metavar="P",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    seed: Annotated[int, cl.option("seed", "Seed of everything random.", rich_help_panel=TRAINING)] = 0,
+    init: Annotated[
+        str | None,
+        cl.option(
+            "init",
+            "Begin from this .safetensors model instead of a random one.",
+            metavar="FILE",
+            rich_help_panel=TRAINING,
+        ),
+    ] = None,
+    eval_data: Annotated[
+        str | None,
+        cl.option("eval-data", "Folder of images on which every round's model is scored.", metavar="DIR"),
+    ] = None,
+    out: Annotated[
+        str | None,
+        cl.option(
+            "out", "Run directory (default: runs/JOB). The same command again resumes it.", metavar="DIR"
+        ),
+    ] = None,
+    fresh: Annotated[bool, cl.option("fresh", "Start over in the run directory.", flag=True)] = False,
+    listen: Annotated[
+        str,
+        cl.option("listen", "Address on which a broker that we start listens.", rich_help_panel=cl.BROKER),
+    ] = "127.0.0.1",
+    connect_timeout: Annotated[
+        float,
+        cl.option(
+            "connect-timeout",
+            "Seconds to try to reach the broker at first; 0 tries for ever.",
+            rich_help_panel=cl.BROKER,
+        ),
+    ] = 30.0,
+    device: DeviceOption = "auto",
+    plugin: cl.PluginOption = None,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+) -> None:
+    """Run a federated training job, or go on with one.
+
+    Waits for clients, opens a round, averages what they send once quorum is reached, publishes the result, and so
+    on. Ctrl-C stops it; the same command goes on where it stopped.
+    """
+    defaults = defaults_for(task)
+    config = FederationConfig(
+        rounds=at_least(rounds, 1, "--rounds"),
+        min_clients=at_least(min_clients, 1, "--min-clients"),
+        cohort=Share.parse(cohort, "--cohort"),
+        quorum=Share.parse(quorum, "--quorum"),
+        grace_s=at_least(grace, 0.0, "--grace"),
+        deadline_s=at_least(deadline, 0.1, "--deadline"),
+        retries=at_least(retries, 0, "--retries"),
+        seed=at_least(seed, 0, "--seed", 2**63 - 1),
+        task=task,
+        model=model,
+        image_size=at_least(
+            image_size if image_size is not None else defaults.image_size, 8, "--image-size", 4096
+        ),
+        plan=Plan(
+            local_epochs=at_least(
+                local_epochs if local_epochs is not None else defaults.local_epochs,
+                1,
+                "--local-epochs",
+                10_000,
+            ),
+            batch_size=at_least(
+                batch_size if batch_size is not None else defaults.batch_size, 1, "--batch-size", 65_536
+            ),
+            learning_rate=at_least(
+                learning_rate if learning_rate is not None else defaults.learning_rate,
+                0.0,
+                "--learning-rate",
+                1e6,
+            ),
+            seed=seed,
+            momentum=defaults.momentum,
+            weight_decay=defaults.weight_decay,
+        ),
+        evaluate=eval_data is not None,
+    )
+    check_quorum(config)
+    checked_name(job, "--job")
+    given = cl.broker_options(broker, username, password_file, tls, ca, cert, key) if broker else None
+
+    from aggregator.service import serve  # here, so that a slip is told at once
+    from aggregator.start import RunSettings
+
+    settings = RunSettings(
+        job=job,
+        out=Path(out or f"runs/{job}"),
+        config=config,
+        strategy=strategy,
+        init=init,
+        eval_data=eval_data,
+        fresh=fresh,
+        device=device,
+        plugin=plugin,
+        connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
+        effective=effective(cl.effective_settings(ctx), config),
+    )
+    check_files(settings)
+    serve(settings, given, listen, make_view(sys.stdout))
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        str | None,
+        cl.option(
+            "data",
+            "Folder of X-rays, DIR/{train,test}/{NORMAL,PNEUMONIA}. Without it: synthetic phantoms.",
+            metavar="DIR",
+        ),
+    ] = None,
+    clients: Annotated[int, cl.option("clients", "How many edges to start.")] = 3,
+    rounds: RoundsOption = 5,
+    out: Annotated[str, cl.option("out", "Run directory.", metavar="DIR")] = "runs/demo",
+    fresh: Annotated[
+        bool, cl.option("fresh", "Start over, even if an unfinished demonstration could go on.", flag=True)
+    ] = False,
+) -> None:
+    """See it work: a broker, an aggregator and edges, as real processes on this machine."""
+    from aggregator.demo import DemoSettings
+    from aggregator.demo import demo as run_demo
+    from fl_tasks.folder import quick_check
+
+    at_least(clients, 1, "--clients")
+    at_least(rounds, 1, "--rounds")
+    if data is not None:
+        quick_check(data)
+    folder = Path(data).resolve() if data else None
+    code = run_demo(DemoSettings(folder, clients, rounds, Path(out).resolve(), fresh), print)
+    raise typer.Exit(code)
+
+
+@app.command()
+def status(
+    broker: StatusBrokerOption = "localhost",
+    job: cl.JobOption = "default",
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+) -> None:
+    """Tell how a job stands, from what the broker keeps: also when the aggregator is away."""
+    from aggregator import status as view
+
+    options = cl.broker_options(broker, username, password_file, tls, ca, cert, key)
+    found = view.read_status(options, checked_name(job, "--job"))
+    if as_json:
+        print(json.dumps(view.as_json(found), indent=1))
+    else:
+        view.show(found, sys.stdout)
+
+
+def at_least(value: Any, lowest: Any, name: str, highest: Any = MOST) -> Any:
+    """``value``, unless it is outside ``lowest`` to ``highest``: then a ConfigError that names the option."""
+    if value > highest:
+        raise ConfigError(f"{name} {value} is too large: give at most {highest}")
+    if not value >= lowest:  # also not a number
+        raise ConfigError(f"{name} {value} is too small: give at least {lowest}")
+    return value
+
+
+def check_quorum(config: FederationConfig) -> None:
+    """Raises ConfigError for a quorum that no round could ever reach."""
+    quorum, cohort = config.quorum.count, config.cohort.count
+    if quorum is not None and cohort is not None and quorum > cohort:
+        raise ConfigError(f"--quorum {quorum} is above --cohort {cohort}: no round could ever close")
+
+
+def check_files(settings: Any) -> None:
+    """Raises ConfigError or DataError for files and folders that cannot work, before anything is started."""
+    from fl_protocol.modelfile import read_header
+    from fl_tasks.folder import quick_check
+
+    if settings.init is not None:
+        read_header(Path(settings.init))
+    if settings.eval_data is not None and settings.config.task == DEFAULT_TASK:
+        quick_check(settings.eval_data, EVAL)
+
+
+def effective(settings: dict[str, dict[str, Any]], config: FederationConfig) -> dict[str, dict[str, Any]]:
+    """The settings with the task's own defaults filled in."""
+    filled = {
+        "local_epochs": config.plan.local_epochs, "batch_size": config.plan.batch_size,
+        "learning_rate": config.plan.learning_rate, "image_size": config.image_size,
+        "momentum": config.plan.momentum, "weight_decay": config.plan.weight_decay,
+    }  # fmt: skip
+    for name, value in filled.items():
+        if settings.get(name, {}).get("value") is None:
+            settings[name] = {"value": value, "source": "task default"}
+    return settings
+
+
+def main() -> NoReturn:
+    """The program ``fl-agg``."""
+    cl.run(app, "fl-agg")

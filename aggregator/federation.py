@@ -1,0 +1,402 @@
+"""The run as a state machine over rounds: who is here, which round is open, what happens next. Pure.
+
+    WAITING      too few clients for a round
+    OPEN         a round is announced, updates arrive
+    AGGREGATING  the round is closed, its updates are folded
+    EVALUATING   the new model is published and scored
+    FINISHED     all rounds have ended
+    FAILED       a round was abandoned after its last attempt
+
+Events and a time go in, ordered effects come out: what must be on disk comes before what tells the world.
+The table TRANSITIONS at the end says which event is handled in which phase; what it does not list changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from aggregator.cohort import draw
+from aggregator.events import (
+    Abandon,
+    AdoptModel,
+    Aggregate,
+    Aggregated,
+    Announce,
+    Answer,
+    ClientDeclined,
+    ClientGone,
+    ClientReady,
+    Effect,
+    Evaluate,
+    Evaluated,
+    Event,
+    Fail,
+    FederationConfig,
+    Finish,
+    FrameRefused,
+    KeepRecord,
+    KeepRound,
+    KeepUpdate,
+    Ticked,
+    UpdateArrived,
+    UpdateRefused,
+)
+from aggregator.round import OpenRound, Outcome, Refused, Round, last_round, note_refusal
+from aggregator.strategy import weighted_metrics
+from fl_protocol import messages
+
+
+class Phase(Enum):
+    WAITING = "waiting"
+    OPEN = "open"
+    AGGREGATING = "aggregating"
+    EVALUATING = "evaluating"
+    FINISHED = "finished"
+    FAILED = "failed"
+
+
+ANNOUNCED_AS = {
+    Phase.WAITING: messages.WAITING,
+    Phase.OPEN: messages.OPEN,
+    Phase.AGGREGATING: messages.AGGREGATING,
+    Phase.EVALUATING: messages.AGGREGATING,
+    Phase.FINISHED: messages.FINISHED,
+    Phase.FAILED: messages.STOPPED,
+}
+
+
+class Federation:
+    """One job from its first to its last round."""
+
+    def __init__(
+        self, config: FederationConfig, base: str, *, rounds_done: int = 0, last: dict[str, Any] | None = None
+    ) -> None:
+        self.config = config
+        self.base = base
+        self.phase = Phase.WAITING
+        self.rounds_done = rounds_done
+        self.present: dict[str, int] = {}
+        self.round: Round | None = None
+        self.last_record = last
+        self._attempt = 1
+        self._abandoned: Round | None = None
+        self._refusals_between: dict[Refused, int] = {}
+        self._opened_first: float | None = None
+        self._reason = ""
+
+    # --- beginning and resuming ---------------------------------------------------------------------------
+
+    def start(self, now: float, unfinished: OpenRound | None = None) -> list[Effect]:
+        """The first effects of a run, or of one that goes on after a restart.
+
+        Durations begin anew: a round that was open has its whole deadline again. Its cohort is presumed alive
+        until the broker or the clock says otherwise, so that a restart ends in the model of no restart.
+        """
+        if self.rounds_done >= self.config.rounds:
+            return self._finish()
+        if unfinished is None:
+            return [self._announcement()]
+        self.round = Round(
+            unfinished.number, unfinished.attempt, frozenset(unfinished.cohort), unfinished.base,
+            unfinished.quorum, self.config.grace_s, self.config.deadline_s, now,
+        )  # fmt: skip
+        self._attempt, self._opened_first = unfinished.attempt, now
+        for update in unfinished.accepted:
+            self.round.accept(update, now)
+        if unfinished.digest is not None:
+            return self._adopted(unfinished.digest)
+        if unfinished.closed:
+            return self._aggregate()
+        self.phase = Phase.OPEN
+        return [self._announcement(), *self._advance(now)]
+
+    # --- the machine --------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """The effects of one event; never raises, whatever the event."""
+        move = TRANSITIONS.get((self.phase, type(event)))
+        return move.handler(self, event, now) if move else []
+
+    def next_instant(self) -> float | None:
+        """When :meth:`handle` wants a ``Ticked`` at the latest."""
+        return self.round.next_instant() if self.round and self.phase is Phase.OPEN else None
+
+    def admission(self, client_id: str, round_number: int, base: str, num_examples: int) -> str | None:
+        """Why an offered update cannot be admitted now, by name, or None."""
+        admitting = self._admitting
+        if admitting is None or round_number != admitting.number:
+            current = self.round.number if self.round else self.rounds_done
+            return messages.LATE if 0 < round_number <= current else "wrong_round"
+        if not 1 <= num_examples <= self.present.get(client_id, 0):
+            return "bad_num_examples"
+        return admitting.admission(client_id, round_number, base)
+
+    @property
+    def _admitting(self) -> Round | None:
+        """The round that updates may join: the open one, or an abandoned attempt, which the next one carries on."""
+        return self.round if self.phase is Phase.OPEN else self._abandoned
+
+    # --- handlers -----------------------------------------------------------------------------------------
+
+    def _client_ready(self, event: ClientReady, now: float) -> list[Effect]:
+        self.present[event.client_id] = event.num_examples
+        if self.round:
+            self.round.come_back(event.client_id, now)
+        return self._advance(now)
+
+    def _client_gone(self, event: ClientGone, now: float) -> list[Effect]:
+        self.present.pop(event.client_id, None)
+        if self.round:
+            self.round.leave(event.client_id, now)
+        return self._advance(now)
+
+    def _update_arrived(self, event: UpdateArrived, now: float) -> list[Effect]:
+        update = event.update
+        client_id, transfer = update.client_id, update.transfer
+        reason = self.admission(client_id, event.round_number, event.base, update.num_examples)
+        admitting = self._admitting
+        if reason is None and admitting is not None:
+            admitting.accept(update, now)
+            kept = KeepUpdate(event.round_number, update)
+            return [kept, Answer(client_id, transfer, messages.ACCEPTED), *self._advance(now)]
+        return self._refuse_update(client_id, transfer, reason or messages.LATE, event.round_number)
+
+    def _update_refused(self, event: UpdateRefused, now: float) -> list[Effect]:
+        answers = self._refuse_update(event.client_id, event.transfer, event.reason, event.round_number)
+        current = self.round if self.phase is Phase.OPEN and event.answered else None
+        if current is not None and event.round_number == current.number:
+            current.decline(event.client_id, event.reason, now)
+        return answers + self._advance(now)
+
+    def _refuse_update(self, client_id: str, transfer: str, reason: str, round_number: int) -> list[Effect]:
+        """Say no; but what was accepted stays accepted when it is offered again, because our answer was lost."""
+        holding = self.round or self._abandoned
+        known = holding.accepted.get(client_id) if holding else None
+        is_held = known is not None and known.transfer == transfer
+        if is_held or (reason == messages.LATE and self._counted(client_id, round_number)):
+            return [Answer(client_id, transfer, messages.ACCEPTED)]
+        self._note_refusal(client_id, reason)
+        verdict = messages.LATE if reason == messages.LATE else messages.REJECTED
+        return [Answer(client_id, transfer, verdict, reason)]
+
+    def _counted(self, client_id: str, round_number: int) -> bool:
+        """Whether the client's update is in the model of the round before."""
+        last = self.last_record
+        return last is not None and last["round"] == round_number and client_id in last["accepted"]
+
+    def _client_declined(self, event: ClientDeclined, now: float) -> list[Effect]:
+        if self.round and event.round_number == self.round.number:
+            if event.client_id not in self.round.declined:
+                self._note_refusal(event.client_id, f"declined: {event.reason}")
+            self.round.decline(event.client_id, event.reason, now)
+        return self._advance(now)
+
+    def _frame_refused(self, event: FrameRefused, now: float) -> list[Effect]:
+        self._note_refusal(event.client_id, event.reason)
+        return []
+
+    def _note_refusal(self, client_id: str, reason: str) -> None:
+        holding = self.round or self._abandoned
+        note_refusal(holding.refusals if holding else self._refusals_between, client_id, reason)
+
+    def _ticked(self, event: Ticked, now: float) -> list[Effect]:
+        return self._advance(now)
+
+    def _aggregated(self, event: Aggregated, now: float) -> list[Effect]:
+        if self.round is None or event.round_number != self.round.number:
+            return []
+        return self._adopted(event.digest)
+
+    def _evaluated(self, event: Evaluated, now: float) -> list[Effect]:
+        if self.round is None or event.round_number != self.round.number:
+            return []
+        outcome = (
+            Outcome.CLOSED if set(self.round.accepted) == set(self.round.cohort) else Outcome.CLOSED_SHORT
+        )
+        finite = {key: value for key, value in (event.metrics or {}).items() if math.isfinite(value)}
+        record = self._end_round(outcome, now, finite or None)
+        if self.rounds_done >= self.config.rounds:
+            return [record, *self._finish()]
+        ahead = self._advance(now)
+        return [record, *(ahead or [self._announcement()])]
+
+    # --- steps --------------------------------------------------------------------------------------------
+
+    def _advance(self, now: float) -> list[Effect]:
+        """Open a round if there can be one; end the open one if its rule says so."""
+        if self.phase is Phase.WAITING:
+            return self._open(now) if len(self._at_hand) >= self.needed else []
+        if self.phase is not Phase.OPEN or self.round is None:
+            return []
+        outcome = self.round.outcome(now)
+        if outcome is None:
+            return []
+        return self._abandon(now) if outcome is Outcome.ABANDONED else self._aggregate()
+
+    @property
+    def needed(self) -> int:
+        """Clients that must be here before a round can open: so many that its cohort can be a quorum."""
+        return max(self.config.min_clients, self.config.cohort.whole_for(self.config.quorum.count or 1))
+
+    @property
+    def _at_hand(self) -> set[str]:
+        """Those who are here, and those whose update an abandoned attempt left us."""
+        return {*self.present, *(self._abandoned.accepted if self._abandoned else ())}
+
+    def _open(self, now: float) -> list[Effect]:
+        number = self.rounds_done + 1
+        carried = self._abandoned.accepted if self._abandoned else {}
+        size = self.config.cohort.of(len(self._at_hand))
+        cohort = draw(
+            self.present, size, seed=self.config.seed, round_number=number, attempt=self._attempt, keep=carried
+        )  # fmt: skip
+        refusals = self._abandoned.refusals if self._abandoned else self._refusals_between
+        self._abandoned, self._refusals_between = None, {}
+        self.round = Round(
+            number, self._attempt, cohort, self.base, self.config.quorum.of(len(cohort)), self.config.grace_s,
+            self.config.deadline_s, now, refusals=refusals,
+        )  # fmt: skip
+        if self._opened_first is None:
+            self._opened_first = now
+        for update in carried.values():
+            self.round.accept(update, now)
+        self.phase = Phase.OPEN
+        kept = KeepRound(number, self._attempt, tuple(sorted(cohort)), self.base, self.round.quorum)
+        return [kept, self._announcement(), *self._advance(now)]
+
+    def _aggregate(self) -> list[Effect]:
+        assert self.round is not None
+        self.phase = Phase.AGGREGATING
+        updates = tuple(self.round.accepted[client] for client in sorted(self.round.accepted))
+        fold = Aggregate(self.round.number, self.round.base, updates)
+        return [fold, self._announcement()] if self.round.stragglers() or self.config.evaluate else [fold]
+
+    def _adopted(self, digest: str) -> list[Effect]:
+        assert self.round is not None
+        predecessor = self.round.base
+        self.base, self.phase = digest, Phase.EVALUATING
+        return [
+            AdoptModel(self.round.number, digest, predecessor),
+            Evaluate(self.round.number, digest),
+        ]
+
+    def _abandon(self, now: float) -> list[Effect]:
+        """The attempt failed: try again with what it accepted, or end the run."""
+        assert self.round is not None
+        number, attempt = self.round.number, self.round.attempt
+        again = attempt <= self.config.retries
+        told = Abandon(number, attempt, len(self.round.accepted), self.round.quorum, again)
+        if again:
+            self._attempt = attempt + 1
+            self._abandoned, self.round, self.phase = self.round, None, Phase.WAITING
+            ahead = self._advance(now)
+            return [told, *(ahead or [self._announcement()])]
+        self._reason = (
+            f"round {number} was abandoned: {len(self.round.accepted)} updates of the {self.round.quorum} needed, "
+            f"after {attempt} attempt{'s' if attempt > 1 else ''}"
+        )
+        record = self._end_round(Outcome.ABANDONED, now, None)
+        self.phase = Phase.FAILED
+        return [told, record, self._announcement(), Fail(self._reason)]
+
+    def _end_round(self, outcome: Outcome, now: float, metrics: dict[str, float] | None) -> KeepRecord:
+        assert self.round is not None
+        accepted = [self.round.accepted[client] for client in sorted(self.round.accepted)]
+        record: dict[str, Any] = {
+            "round": self.round.number,
+            "outcome": outcome.value,
+            "cohort": sorted(self.round.cohort),
+            "accepted": sorted(self.round.accepted),
+            "rejected": [
+                {"client_id": refused.client_id, "reason": refused.reason, "count": count}
+                for refused, count in self.round.refusals.items()
+            ],
+            "stragglers": self.round.stragglers(),
+            "num_examples": sum(update.num_examples for update in accepted),
+            "client_examples": {update.client_id: update.num_examples for update in accepted},
+            "duration_s": round(now - (self._opened_first if self._opened_first is not None else now), 4),
+            "metrics": metrics,
+            "client_metrics": weighted_metrics((u.num_examples, u.metrics) for u in accepted),
+            "model_sha256": self.base,
+            "attempts": self.round.attempt,
+        }
+        self.last_record, self.rounds_done = record, self.round.number
+        self.round, self._attempt, self._opened_first = None, 1, None
+        self.phase = Phase.WAITING
+        return KeepRecord(record)
+
+    def _finish(self) -> list[Effect]:
+        self.phase = Phase.FINISHED
+        return [self._announcement(), Finish()]
+
+    # --- what the world is told -----------------------------------------------------------------------------
+
+    def state(self) -> messages.RoundState:
+        """What ``pub/round`` says now."""
+        current = self.round
+        return messages.RoundState(
+            phase=ANNOUNCED_AS[self.phase],
+            round_number=current.number if current else self.rounds_done,
+            rounds=self.config.rounds,
+            attempt=current.attempt if current else 0,
+            cohort=tuple(sorted(current.cohort)) if current else (),
+            base=self.base,
+            task=self.config.task,
+            model=self.config.model,
+            plan=self.config.plan,
+            image_size=self.config.image_size,
+            quorum=current.quorum if current else 0,
+            min_clients=self.needed,
+            accepted=len(current.accepted) if current else 0,
+            grace_s=self.config.grace_s,
+            deadline_s=self.config.deadline_s,
+            last=last_round(self.last_record),
+            reason=self._reason,
+        )
+
+    def _announcement(self) -> Announce:
+        return Announce(self.state())
+
+
+Handler = Callable[[Federation, Any, float], list[Effect]]
+
+
+@dataclass(frozen=True)
+class Move:
+    """What handles an event in a phase, and in which phases that may end."""
+
+    handler: Handler
+    to: frozenset[Phase]
+
+
+def _moves(handler: Handler, **ways: str) -> dict[tuple[Phase, str], Move]:
+    return {
+        (Phase(start), start): Move(handler, frozenset(Phase(end) for end in ends.split()))
+        for start, ends in ways.items()
+    }
+
+
+_OPENS = "waiting open aggregating"
+_ENDS = "open aggregating waiting failed"
+_STAYS = {phase.value: phase.value for phase in Phase}
+
+TRANSITIONS: dict[tuple[Phase, type[Any]], Move] = {
+    (phase, event): move
+    for event, moves in (
+        (ClientReady, _moves(Federation._client_ready, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (ClientGone, _moves(Federation._client_gone, **_STAYS | {"open": _ENDS})),
+        (UpdateArrived, _moves(Federation._update_arrived, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (UpdateRefused, _moves(Federation._update_refused, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (FrameRefused, _moves(Federation._frame_refused, **_STAYS)),
+        (ClientDeclined, _moves(Federation._client_declined, open=_ENDS)),
+        (Ticked, _moves(Federation._ticked, waiting=_OPENS, open=_ENDS)),
+        (Aggregated, _moves(Federation._aggregated, aggregating="aggregating evaluating")),
+        (Evaluated, _moves(Federation._evaluated, evaluating="evaluating waiting open finished")),
+    )
+    for (phase, _), move in moves.items()
+}
+"""Every event that means something in a phase. docs/design.md draws this table."""

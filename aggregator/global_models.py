@@ -1,0 +1,99 @@
+"""The global model on disk and on the broker, and the fold that makes the next one."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from typing import Any
+
+from aggregator.events import AdoptModel, Aggregate
+from aggregator.folding import SpooledUpdate, fold
+from aggregator.publisher import Publisher
+from aggregator.rundir import RunDirectory
+from aggregator.strategy import Strategy
+from fl_protocol.tensors import Manifest, chunk_bytes_for
+
+LONGEST_FOLD_S = 30.0
+
+
+@dataclass(frozen=True)
+class Folded:
+    """A fold ended: with a manifest, or with the error that stopped it."""
+
+    round_number: int
+    manifest: Manifest | None
+    error: BaseException | None = None
+
+
+class GlobalModels:
+    """At most two versions, the newest and the one before it, kept on disk and retained on the broker."""
+
+    def __init__(
+        self, run: RunDirectory, publisher: Publisher, strategy: Strategy, inbox: queue.Queue[Any]
+    ) -> None:  # fmt: skip
+        self.chunk_bytes = chunk_bytes_for(None)
+        self._run, self._publisher, self._strategy, self._inbox = run, publisher, strategy, inbox
+        self._manifests: dict[str, Manifest] = {}
+        self._folding: threading.Thread | None = None
+
+    def publish(self, digest: str) -> None:
+        """Lay the model out on the broker, or lay it out again."""
+        model = self._run.model(digest)
+        known = self._manifests.pop(digest, None) or model.manifest("model", self.chunk_bytes)
+        manifest = dataclasses.replace(
+            known, chunk_bytes=self.chunk_bytes, round_number=int(model.metadata.get("round", "0")),
+            predecessor=model.metadata.get("predecessor"), metadata=model.metadata,
+        )  # fmt: skip
+        self._publisher.publish(model, manifest)
+
+    def found(self, digest: str, manifest: Manifest, base: str) -> None:
+        """A manifest lies on the broker; if it is of neither version kept, it and its blocks are cleared."""
+        self._publisher.found(digest, manifest)
+        kept = {base, self._run.model(base).metadata.get("predecessor", "")}
+        self._publisher.keep_only([known for known in self._publisher.published if known in kept])
+
+    def begin_fold(self, effect: Aggregate) -> None:
+        """Fold in a thread of its own, so that frames are still answered; ends in a Folded in the inbox."""
+        self._folding = threading.Thread(target=self._fold, args=(effect,), name="fold-owner", daemon=True)
+        self._folding.start()
+
+    def await_fold(self) -> None:
+        """Let a fold under way end: cut off, it would leave half a file behind. Nobody reads the inbox any more."""
+        until = time.monotonic() + LONGEST_FOLD_S
+        while self._folding is not None and self._folding.is_alive() and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                self._inbox.get_nowait()
+            self._folding.join(0.01)
+
+    def _fold(self, effect: Aggregate) -> None:
+        try:
+            self._inbox.put(Folded(effect.round_number, self._folded(effect)))
+        except BaseException as error:  # noqa: BLE001 - the border of a thread: the loop raises it
+            self._inbox.put(Folded(effect.round_number, None, error))
+
+    def _folded(self, effect: Aggregate) -> Manifest:
+        base, spool = self._run.model(effect.base), self._run.spool
+        updates = [
+            SpooledUpdate(spool.path(effect.round_number, each.client_id, each.transfer), each.num_examples)
+            for each in effect.updates
+        ]
+        metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
+        return fold(self._strategy, base, updates, self._run.models, metadata)
+
+    def folded(self, manifest: Manifest) -> str:
+        """Remember a fold's manifest, which saves hashing the model again. Returns the digest."""
+        digest = manifest.digest
+        self._manifests[digest] = manifest
+        return digest
+
+    def adopt(self, effect: AdoptModel) -> None:
+        """The model is the global one: on disk under its public name first, then on the broker."""
+        self._run.publish_global(effect.digest)
+        self.publish(effect.digest)
+        kept = [effect.predecessor, effect.digest]
+        self._publisher.keep_only(kept)
+        self._run.keep_models(kept)

@@ -1,0 +1,154 @@
+"""What a restart needs, in SQLite: every promise made to a client is in here before the client hears of it.
+
+    run       settings that must not change within a run, and the models that are published
+    rounds    each round: as opened, as closed with a set of updates, as recorded
+    updates   accepted updates; their bytes are in the spool
+
+WAL with synchronous=FULL: a commit survives a power cut. The first page of truth is the database; rounds.jsonl is
+written from it.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from aggregator.events import KeepRound, KeepUpdate
+from aggregator.round import OpenRound, Update
+from fl_protocol.errors import DataError
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (
+    number INTEGER PRIMARY KEY, attempt INTEGER NOT NULL, cohort TEXT NOT NULL, base TEXT NOT NULL,
+    quorum INTEGER NOT NULL, started_at TEXT NOT NULL, closed INTEGER NOT NULL DEFAULT 0, digest TEXT,
+    record TEXT);
+CREATE TABLE IF NOT EXISTS updates (
+    round INTEGER NOT NULL, client_id TEXT NOT NULL, transfer TEXT NOT NULL, digest TEXT NOT NULL,
+    num_examples INTEGER NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (round, client_id));
+"""
+
+
+class Journal:
+    """The journal of one run directory."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.executescript(SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise DataError(
+                f"{path} cannot be used ({error}): restore it, or start over with --fresh"
+            ) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Several writes, one commit."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")
+
+    def close(self) -> None:
+        self._db.close()
+
+    # --- the run --------------------------------------------------------------------------------------------
+
+    def get(self, key: str) -> Any:
+        row = self._db.execute("SELECT value FROM run WHERE key = ?", (key,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def put(self, key: str, value: Any) -> None:
+        self._db.execute("INSERT OR REPLACE INTO run VALUES (?, ?)", (key, json.dumps(value)))
+
+    # --- rounds ---------------------------------------------------------------------------------------------
+
+    def keep_round(self, opened: KeepRound, started_at: str) -> None:
+        """A round, or another attempt of it, was opened; the first attempt's start stands."""
+        self._db.execute(
+            "INSERT INTO rounds (number, attempt, cohort, base, quorum, started_at) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (number) DO UPDATE SET attempt = excluded.attempt, cohort = excluded.cohort, "
+            "base = excluded.base, quorum = excluded.quorum",
+            (
+                opened.number,
+                opened.attempt,
+                json.dumps(opened.cohort),
+                opened.base,
+                opened.quorum,
+                started_at,
+            ),
+        )
+
+    def keep_updates(self, updates: Sequence[KeepUpdate]) -> None:
+        """Accepted updates, in one commit."""
+        with self.transaction():
+            for kept in updates:
+                update = kept.update
+                self._db.execute(
+                    "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?)",
+                    (kept.round_number, update.client_id, update.transfer, update.digest, update.num_examples,
+                     json.dumps(update.metrics)),
+                )  # fmt: skip
+
+    def close_round(self, number: int) -> None:
+        """The set of updates is final."""
+        self._db.execute("UPDATE rounds SET closed = 1 WHERE number = ?", (number,))
+
+    def adopt(self, number: int, digest: str) -> None:
+        """The round's model is the global one."""
+        with self.transaction():
+            self._db.execute("UPDATE rounds SET digest = ? WHERE number = ?", (digest, number))
+            self.put("base", digest)
+
+    def keep_record(self, number: int, record: dict[str, Any]) -> None:
+        """The round has ended; its updates are of the past."""
+        with self.transaction():
+            self._db.execute("UPDATE rounds SET record = ? WHERE number = ?", (json.dumps(record), number))
+            self._db.execute("DELETE FROM updates WHERE round <= ?", (number,))
+
+    def started_at(self, number: int) -> str:
+        row = self._db.execute("SELECT started_at FROM rounds WHERE number = ?", (number,)).fetchone()
+        return row[0] if row else ""
+
+    # --- reading it back ------------------------------------------------------------------------------------
+
+    def records(self) -> list[dict[str, Any]]:
+        """The records of all ended rounds, in order."""
+        rows = self._db.execute("SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY number")
+        return [json.loads(row[0]) for row in rows]
+
+    def unfinished(self) -> OpenRound | None:
+        """The round that was under way when the process ended."""
+        row = self._db.execute(
+            "SELECT number, attempt, cohort, base, quorum, closed, digest FROM rounds WHERE record IS NULL"
+        ).fetchone()
+        if row is None:
+            return None
+        number, attempt, cohort, base, quorum, closed, digest = row
+        return OpenRound(
+            number,
+            attempt,
+            tuple(json.loads(cohort)),
+            base,
+            quorum,
+            tuple(self._updates(number)),
+            bool(closed),
+            digest,
+        )
+
+    def _updates(self, number: int) -> Iterator[Update]:
+        rows = self._db.execute(
+            "SELECT client_id, transfer, digest, num_examples, metrics FROM updates WHERE round = ? "
+            "ORDER BY client_id", (number,),
+        )  # fmt: skip
+        for client_id, transfer, digest, num_examples, metrics in rows:
+            yield Update(client_id, transfer, digest, num_examples, json.loads(metrics))

@@ -1,0 +1,61 @@
+"""What is written of a run for people and programs: rounds.jsonl, evaluation.json, report.html."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from aggregator import console as seen
+from aggregator.report import write_report
+from aggregator.rundir import RunDirectory
+from fl_tasks.jobs import Evaluated
+
+REPORT_EVERY_S = 2.0
+
+
+class Recording:
+    """Writes down rounds as they end; what nobody waits for is done by :meth:`tidy`, at leisure."""
+
+    def __init__(self, run: RunDirectory, view: seen.View) -> None:
+        self._run, self._view = run, view
+        self._counted = (0, 0)
+        self._reported_at = 0.0
+        self.untidy = False
+
+    def scores(self, round_number: int, reply: Evaluated) -> dict[str, float]:
+        """The metrics for the record, with the interval; the curves behind them go to evaluation.json."""
+        detail = reply.detail or {}
+        if detail:
+            self._run.write_json("evaluation.json", detail | {"round": round_number})
+        low, high = detail.get("auroc_interval") or (None, None)
+        band = {} if low is None or high is None else {"auroc_low": low, "auroc_high": high}
+        return reply.metrics | band
+
+    def keep(self, record: dict[str, Any], sent: int, received: int) -> None:
+        """A round ended. ``sent`` and ``received`` are bytes since the process began."""
+        number = record["round"]
+        whole = record | {
+            "bytes_down": sent - self._counted[0],
+            "bytes_up": received - self._counted[1],
+            "started_at": self._run.journal.started_at(number),
+        }
+        self._counted = sent, received
+        self._run.journal.keep_record(number, whole)
+        self._run.append_round(whole)
+        self._view.show(seen.RoundEnded(whole))
+        self.untidy = True
+
+    def tidy(self, rounds_done: int) -> None:
+        """Delete what ended rounds left in the spool; bring the report up to date now and then."""
+        self.untidy = False
+        self._run.spool.discard_up_to(rounds_done)
+        if time.monotonic() - self._reported_at > REPORT_EVERY_S:
+            self.report()
+
+    def report(self) -> None:
+        """Write report.html; a disk that refuses it does not end the run."""
+        self._reported_at = time.monotonic()
+        try:
+            write_report(self._run.path)
+        except OSError as error:
+            self._view.show(seen.Warned(f"report.html cannot be written ({error.strerror})"))

@@ -1,0 +1,199 @@
+"""The run directory: what a run leaves for people and programs, and the lock that keeps a second aggregator out.
+
+rounds.jsonl  global.safetensors  config.json  evaluation.json  report.html      for everybody
+journal.sqlite  models/  spool/  lock                                            for a restart
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from aggregator.journal import Journal
+from aggregator.spool import Spool
+from fl_protocol.errors import AccessRefused, ConfigError, DataError
+from fl_protocol.modelfile import ModelFile, force_folder_to_disk, read_header
+
+KEPT_MODELS = 2
+OURS = ("rounds.jsonl", "global.safetensors", "config.json", "evaluation.json", "report.html", "journal.sqlite",
+        "journal.sqlite-wal", "journal.sqlite-shm", "models", "spool")  # fmt: skip
+
+
+class RunDirectory:
+    """One run's folder, locked for as long as the object is open."""
+
+    def __init__(self, path: Path, *, fresh: bool = False) -> None:
+        self.path = path
+        self._new_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigError(f"cannot write to {path} ({error.strerror}): give another --out") from None
+        self._take_lock()
+        self._bring_back()
+        if fresh and (path / "journal.sqlite").exists():
+            self._set_aside()
+        self._found = [name for name in OURS if (path / name).exists()]
+        self.models.mkdir(exist_ok=True)
+        (path / "spool").mkdir(exist_ok=True)
+        for leftover in (*path.glob(".*.tmp"), *self.models.glob(".*.tmp")):
+            leftover.unlink(missing_ok=True)
+        self.journal = Journal(path / "journal.sqlite")
+        self.spool = Spool(path / "spool")
+
+    def _take_lock(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._lock)
+            raise AccessRefused(
+                f"another aggregator is working in {self.path}: stop it, or give this one another --job or --out"
+            ) from None
+
+    @property
+    def _aside(self) -> Path:
+        return self.path / ".before-fresh"
+
+    def _set_aside(self) -> None:
+        """A run that --fresh replaces goes for good only when the new one has begun: the command may be a slip."""
+        self._aside.mkdir()
+        for name in OURS:
+            if (self.path / name).exists():
+                (self.path / name).rename(self._aside / name)
+
+    def _bring_back(self) -> None:
+        """Undo :meth:`_set_aside`, also one that a killed process left; unless the new run has begun."""
+        if not self._aside.is_dir():
+            return
+        if not self._has_begun():
+            self._remove(OURS)
+            for kept in self._aside.iterdir():
+                kept.rename(self.path / kept.name)
+        shutil.rmtree(self._aside)
+
+    def _has_begun(self) -> bool:
+        if not (self.path / "journal.sqlite").exists():
+            return False
+        journal = Journal(self.path / "journal.sqlite")
+        begun = journal.get("base") is not None
+        journal.close()
+        return begun
+
+    def _remove(self, names: Sequence[str]) -> None:
+        for name in names:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Let go of it. If no run was begun (a mistake in the settings), leave things as they were found."""
+        self.spool.close_all()
+        unused = self.journal.get("base") is None
+        self.journal.close()
+        if unused:
+            self._remove([name for name in OURS if name not in self._found])
+            self._bring_back()
+            (self.path / "lock").unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # somebody put something there
+                for folder in self._new_folders:
+                    folder.rmdir()
+        with contextlib.suppress(OSError):
+            os.close(self._lock)
+
+    # --- models -----------------------------------------------------------------------------------------------
+
+    @property
+    def models(self) -> Path:
+        return self.path / "models"
+
+    def model_path(self, digest: str) -> Path:
+        return self.models / f"{digest}.safetensors"
+
+    def model(self, digest: str) -> ModelFile:
+        """The header of a kept model. Raises DataError if it is gone or cut."""
+        try:
+            return read_header(self.model_path(digest))
+        except DataError as error:
+            raise DataError(f"{error}; or start over with --fresh") from None
+
+    def publish_global(self, digest: str) -> None:
+        """Let global.safetensors be this model, in one step."""
+        draft = self.path / f".global.{os.getpid()}.tmp"
+        draft.unlink(missing_ok=True)
+        try:
+            os.link(self.model_path(digest), draft)
+        except OSError:  # a file system without hard links, such as a Pi's boot partition
+            shutil.copyfile(self.model_path(digest), draft)
+        draft.replace(self.path / "global.safetensors")
+        force_folder_to_disk(self.path)
+
+    def keep_models(self, digests: Sequence[str]) -> None:
+        """Remove every model but these."""
+        for file in self.models.glob("*.safetensors"):
+            if file.stem not in digests:
+                file.unlink(missing_ok=True)
+
+    # --- files for people -------------------------------------------------------------------------------------
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Replace a JSON file in one step."""
+        draft = self.path / f".{name}.{os.getpid()}.tmp"
+        draft.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
+        draft.replace(self.path / name)
+
+    def write_rounds(self, records: Sequence[dict[str, Any]]) -> None:
+        """rounds.jsonl from the journal: after a restart it may lack a line, or hold half of one."""
+        draft = self.path / f".rounds.{os.getpid()}.tmp"
+        draft.write_text("".join(_line(record) for record in records), "utf-8")
+        draft.replace(self.path / "rounds.jsonl")
+
+    def append_round(self, record: dict[str, Any]) -> None:
+        with (self.path / "rounds.jsonl").open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+
+    # --- identity ---------------------------------------------------------------------------------------------
+
+    def check_identity(self, identity: dict[str, Any]) -> None:
+        """Raises ConfigError if the directory belongs to a run of another job, task, model or image size.
+
+        A run that failed before it had a first model has left nothing to belong to.
+        """
+        known = self.journal.get("identity")
+        if known is None or self.journal.get("base") is None:
+            self.journal.put("identity", identity)
+            return
+        for key, value in identity.items():
+            if known.get(key) != value:
+                raise ConfigError(
+                    f"{self.path} holds a run with {key} {known.get(key)!r}, not {value!r}: "
+                    "give another --out, or --fresh to start over"
+                )
+
+    def begin(self, identity: dict[str, Any], base: str) -> None:
+        """A run begins here, with its first model: from now on the directory is this run's."""
+        with self.journal.transaction():
+            self.journal.put("identity", identity)
+            self.journal.put("base", base)
+        shutil.rmtree(self._aside, ignore_errors=True)
+
+    def check_global(self) -> None:
+        """Raises DataError if global.safetensors is there but broken: somebody should know before it is replaced."""
+        path = self.path / "global.safetensors"
+        if path.exists():
+            try:
+                read_header(path)
+            except DataError as error:
+                raise DataError(f"{error}; or start over with --fresh") from None
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, separators=(", ", ": "), allow_nan=False) + "\n"

@@ -1,0 +1,47 @@
+"""``fl-agg start`` around the run: the broker to use, the line with which clients join, and where the results lie."""
+
+from __future__ import annotations
+
+import socket
+
+from aggregator import console as seen
+from aggregator.start import RunSettings, run
+from fl_protocol.transport import BrokerOptions
+
+
+def serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, view: seen.View) -> None:
+    """Run ``settings`` on ``broker``, or on one found or started on this host."""
+    try:
+        if broker is not None:
+            view.show(seen.JoinLine(join_line(broker, settings.job, broker.host)))
+            run(settings, broker, view)
+        else:
+            _serve_locally(settings, listen, view)
+        model, report = settings.out / "global.safetensors", settings.out / "report.html"
+        view.show(seen.Finished(settings.config.rounds, report.resolve().as_uri(), str(model)))
+    finally:
+        view.close()
+
+
+def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
+    from aggregator.local_broker import find_or_start
+
+    local = find_or_start(settings.out / "broker", listen=listen)
+    try:
+        view.show(seen.BrokerStarted(local.options.where, local.kind))
+        host = "localhost" if listen.startswith("127.") else socket.gethostname()
+        view.show(seen.JoinLine(join_line(local.options, settings.job, host)))
+        run(settings, local.options, view)
+    finally:
+        local.stop()
+
+
+def join_line(broker: BrokerOptions, job: str, host: str) -> str:
+    """The command with which a client joins, without any secret."""
+    port = "" if broker.port == (8883 if broker.encrypted else 1883) else f":{broker.port}"
+    words = ["fl-edge join --broker", f"{host}{port}", "--data DIR"]
+    if job != "default":
+        words.append(f"--job {job}")
+    if broker.encrypted:
+        words.append("--tls")
+    return " ".join(words)

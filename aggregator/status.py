@@ -1,0 +1,267 @@
+"""``fl-agg status``: a job as the broker's retained topics tell it, also when the aggregator is dead.
+
+``collect`` is pure: messages in, a :class:`JobStatus` out. ``read_retained`` asks the broker; frames that are no
+message of ours are counted and shown, never fatal. A job that the broker knows nothing of is a ConfigError (exit 2),
+since the name or the broker is most likely wrong; a job whose aggregator is away is an answer like any other (exit 0).
+
+``--json`` prints one object with these keys, always all of them:
+
+    job, aggregator_online (true, false, or null where it never said), phase, round, rounds, attempt, cohort ([id]),
+    quorum, min_clients, accepted, base (digest or null), task, model, image_size, reason, malformed (frames),
+    plan ({local_epochs, batch_size, learning_rate, ...} or null),
+    clients ({id: {state, round, num_examples, device, images, patients, classes}}; the last three null if unsaid),
+    last ({round, outcome, accepted, rejected, stragglers, duration_s, metrics, client_metrics} or null)
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TextIO
+
+from fl_protocol.codec import decode
+from fl_protocol.console import clean, metric_words, pairs, seconds, wants_live
+from fl_protocol.errors import BrokerUnavailable, ConfigError, DecodeError
+from fl_protocol.messages import AggregatorState, ClientState, LastRound, Message, Plan, RoundState
+from fl_protocol.topics import Topic, parse, watcher_filters
+
+if TYPE_CHECKING:
+    from fl_protocol.broker import BrokerOptions
+    from fl_protocol.transport import Event
+
+QUIET_S, LONGEST_S, CONNECT_S = 0.5, 10.0, 10.0
+TRIES = 2
+"""Connections that may fail before status gives up: a person waits for it."""
+Reading = tuple[str, bytes]
+"""A topic and the frame retained on it."""
+
+
+@dataclass(frozen=True)
+class ClientStatus:
+    """What a client last said of itself."""
+
+    state: str
+    round_number: int
+    num_examples: int
+    device: str
+    images: int | None = None
+    patients: int | None = None
+    classes: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class JobStatus:
+    """All that retained topics tell of one job. ``aggregator_online`` is None where none ever said."""
+
+    job: str
+    aggregator_online: bool | None = None
+    phase: str = ""
+    round_number: int = 0
+    rounds: int = 0
+    attempt: int = 0
+    cohort: tuple[str, ...] = ()
+    quorum: int = 0
+    min_clients: int = 0
+    accepted: int = 0
+    base: str | None = None
+    task: str = ""
+    model: str = ""
+    image_size: int = 0
+    plan: Plan | None = None
+    reason: str = ""
+    clients: Mapping[str, ClientStatus] = field(default_factory=dict)
+    last: LastRound | None = None
+    malformed: int = 0
+
+    @property
+    def known(self) -> bool:
+        """Whether the broker holds anything of this job."""
+        return self.aggregator_online is not None or bool(self.phase or self.clients or self.malformed)
+
+
+def collect(job: str, messages: Iterable[tuple[Topic, Message]], malformed: int = 0) -> JobStatus:
+    """The status of ``job``. Of several messages on a topic the last counts; other jobs' are left out."""
+    aggregator: AggregatorState | None = None
+    state: RoundState | None = None
+    clients: dict[str, ClientStatus] = {}
+    for topic, message in messages:
+        if topic.job != job:
+            continue
+        if isinstance(message, AggregatorState):
+            aggregator = message
+        elif isinstance(message, RoundState):
+            state = message
+        elif isinstance(message, ClientState):
+            clients[topic.client] = _client(message)
+    online = aggregator.online if aggregator else None
+    ordered = {name: clients[name] for name in sorted(clients)}
+    if state is None:
+        return JobStatus(job, online, clients=ordered, malformed=malformed)
+    return JobStatus(
+        job, online, state.phase, state.round_number, state.rounds, state.attempt, state.cohort, state.quorum,
+        state.min_clients, state.accepted, state.base, state.task, state.model, state.image_size, state.plan,
+        state.reason, ordered, state.last, malformed,
+    )  # fmt: skip
+
+
+def _client(message: ClientState) -> ClientStatus:
+    told = message.summary
+    return ClientStatus(
+        message.state, message.round_number, message.num_examples, message.device,
+        told.images if told else None, told.patients if told else None, told.classes if told else None,
+    )  # fmt: skip
+
+
+def status_of(job: str, readings: Iterable[Reading]) -> JobStatus:
+    """The status of ``job`` from raw frames, malformed ones counted. An empty frame is a cleared topic."""
+    messages: list[tuple[Topic, Message]] = []
+    malformed = 0
+    for name, frame in readings:
+        if frame and (pair := _decoded(name, frame)):
+            messages.append(pair)
+        elif frame:
+            malformed += 1
+    return collect(job, messages, malformed)
+
+
+def _decoded(name: str, frame: bytes) -> tuple[Topic, Message] | None:
+    try:
+        topic = parse(name)
+        return topic, decode(frame, topic.kind)
+    except DecodeError:
+        return None
+
+
+def read_status(options: BrokerOptions, job: str) -> JobStatus:
+    """The status of ``job`` on a broker. Raises ConfigError if the broker knows no such job."""
+    status = status_of(job, read_retained(options, watcher_filters(job)))
+    if status.known:
+        return status
+    others = jobs_in(read_retained(options, watcher_filters("+")))
+    hint = f"it has {', '.join(others[:8])}" if others else "it has none at all"
+    raise ConfigError(f"no job {job!r} on the broker {options.where} ({hint}): give --job or --broker")
+
+
+def jobs_in(readings: Iterable[Reading]) -> list[str]:
+    """The jobs that readable frames belong to."""
+    pairs_found = (_decoded(name, frame) for name, frame in readings if frame)
+    return sorted({pair[0].job for pair in pairs_found if pair})
+
+
+def read_retained(options: BrokerOptions, filters: Sequence[str], quiet_s: float = QUIET_S,
+                  longest_s: float = LONGEST_S) -> list[Reading]:  # fmt: skip
+    """What the broker retains on ``filters``: read until ``quiet_s`` passed without news, ``longest_s`` at most.
+
+    Raises BrokerUnavailable or what the transport calls fatal.
+    """
+    from fl_protocol.transport import MqttTransport
+
+    inbox: queue.Queue[Event] = queue.Queue()
+    transport = MqttTransport(options, f"hilum-status-{uuid.uuid4().hex[:12]}", None, inbox.put)
+    transport.subscribe(filters)
+    transport.start()
+    try:
+        _await_connection(inbox, options)
+        return _gather(inbox, quiet_s, time.monotonic() + longest_s)
+    finally:
+        transport.close(timeout_s=1.0)
+
+
+def _await_connection(inbox: queue.Queue[Event], options: BrokerOptions) -> None:
+    from fl_protocol.transport import Connected, Disconnected
+
+    until = time.monotonic() + CONNECT_S
+    reason, tries = "no answer", 0
+    while tries < TRIES and (left := until - time.monotonic()) > 0:
+        try:
+            event = inbox.get(timeout=left)
+        except queue.Empty:
+            break
+        if isinstance(event, Connected):
+            return
+        if isinstance(event, Disconnected):
+            if event.fatal is not None:
+                raise event.fatal
+            reason, tries = event.reason, tries + 1
+    raise BrokerUnavailable(
+        f"cannot reach the broker {options.where} ({reason}): is it running, is --broker right?"
+    )
+
+
+def _gather(inbox: queue.Queue[Event], quiet_s: float, until: float) -> list[Reading]:
+    """The newest frame of each topic. Live frames count too: they are newer than what was retained."""
+    from fl_protocol.transport import Disconnected, Received
+
+    found: dict[str, bytes] = {}
+    while (left := until - time.monotonic()) > 0:
+        try:
+            event = inbox.get(timeout=min(quiet_s, left))
+        except queue.Empty:
+            break
+        if isinstance(event, Received):
+            found[event.topic] = event.payload
+        elif isinstance(event, Disconnected) and event.fatal is not None:
+            raise event.fatal
+    return list(found.items())
+
+
+def as_json(status: JobStatus) -> dict[str, Any]:
+    """The object that ``--json`` prints; the module's docstring names its keys."""
+    body = asdict(status)
+    body["round"] = body.pop("round_number")
+    body["cohort"] = list(status.cohort)
+    for client in body["clients"].values():
+        client["round"] = client.pop("round_number")
+    if body["last"] is not None:
+        body["last"]["round"] = body["last"].pop("round_number")
+    return body
+
+
+def show(status: JobStatus, stream: TextIO) -> None:
+    """Write ``status`` for people: a table on a terminal, plain lines elsewhere."""
+    if wants_live(stream, None, os.environ.get("TERM", "")):
+        from aggregator.status_table import show_table
+
+        show_table(status, stream)
+    else:
+        stream.write("\n".join(lines(status)) + "\n")
+
+
+def lines(status: JobStatus) -> list[str]:
+    """``status`` in plain lines: the job, the round, each client, the last round."""
+    told = [f"job={clean(status.job)} aggregator={aggregator_word(status)}"]
+    told += (
+        [f"warning: {status.malformed} retained frame(s) are no message of ours"] if status.malformed else []
+    )
+    if status.phase:
+        told.append(pairs(
+            phase=status.phase, round=status.round_number, rounds=status.rounds, attempt=status.attempt,
+            accepted=status.accepted, quorum=status.quorum, cohort=len(status.cohort), task=status.task,
+            model=status.model, reason=status.reason or None,
+        ))  # fmt: skip
+    told += [
+        f"client={name} " + pairs(state=client.state, round=client.round_number, examples=client.num_examples,
+                                  cohort="yes" if name in status.cohort else "no", device=client.device or None)
+        for name, client in status.clients.items()
+    ]  # fmt: skip
+    return [*told, *([last_line(status.last)] if status.last else [])]
+
+
+def aggregator_word(status: JobStatus) -> str:
+    """online, away, or unknown where none ever spoke."""
+    return {True: "online", False: "away", None: "unknown"}[status.aggregator_online]
+
+
+def last_line(last: LastRound) -> str:
+    """The round before, in one line."""
+    counts = pairs(last_round=last.round_number, outcome=last.outcome, accepted=last.accepted,
+                   rejected=last.rejected, stragglers=last.stragglers,
+                   took=seconds(last.duration_s).replace(" ", ""))  # fmt: skip
+    words = metric_words(last.metrics) or " ".join(
+        f"client_{w}" for w in metric_words(last.client_metrics, 3).split()
+    )
+    return f"{counts} {words}".strip()

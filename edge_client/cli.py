@@ -1,0 +1,240 @@
+"""fl-edge: the edge client's command line."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from fl_protocol import commandline as cl
+from fl_protocol.errors import ConfigError, DataError
+from fl_protocol.topics import checked_name
+
+app = typer.Typer(
+    name="fl-edge",
+    help="Take part in a federated training job with the images of this place; they never leave it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+DATA, PLACE = "DATA", "THIS EDGE"
+DEVICES = ("auto", "cpu", "cuda")
+MOST = 10**8
+"""Seconds (three years) or threads."""
+
+DeviceOption = Annotated[
+    str,
+    cl.option(
+        "device", "Where to compute: auto (a GPU if there is one), cpu or cuda.", rich_help_panel=PLACE
+    ),
+]
+
+
+@app.callback()
+def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
+    cl.load_config(ctx, config)
+
+
+@app.command()
+def join(
+    broker: Annotated[str, cl.option("broker", "Broker of the job.", metavar="HOST[:PORT]")],
+    data: Annotated[
+        str | None,
+        cl.option(
+            "data",
+            "Folder of X-rays: DIR/train/{NORMAL,PNEUMONIA} or DIR/{NORMAL,PNEUMONIA}.",
+            metavar="DIR",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    job: cl.JobOption = "default",
+    client_id: Annotated[
+        str | None,
+        cl.option(
+            "client-id",
+            "Name of this edge, unlike any other in the job (default: the name of this machine).",
+            metavar="ID",
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    workdir: Annotated[
+        str | None,
+        cl.option(
+            "workdir",
+            "Folder for models and cached images, this edge's own (default: hilum-edge/ID).",
+            metavar="DIR",
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    device: DeviceOption = "auto",
+    threads: Annotated[
+        int | None,
+        cl.option(
+            "threads",
+            "Processor cores to train on (default: what PyTorch chooses).",
+            rich_help_panel=PLACE,
+        ),
+    ] = None,
+    shard: Annotated[
+        str | None,
+        cl.option(
+            "shard",
+            "Train on part K of N of the folder only, so that one folder plays N hospitals.",
+            metavar="K/N",
+            rich_help_panel=DATA,
+        ),
+    ] = None,
+    partition: Annotated[
+        str,
+        cl.option(
+            "partition",
+            "How unlike the parts are: iid, or dirichlet:ALPHA (the smaller, the more).",
+            metavar="iid|dirichlet:ALPHA",
+            rich_help_panel=DATA,
+        ),
+    ] = "iid",
+    seed: Annotated[
+        int,
+        cl.option("seed", "Seed of the parts: the same for every edge of one folder.", rich_help_panel=DATA),
+    ] = 0,
+    connect_timeout: Annotated[
+        float,
+        cl.option(
+            "connect-timeout",
+            "Seconds to wait for the broker at first; 0 keeps trying for ever.",
+            metavar="S",
+            rich_help_panel=cl.BROKER,
+        ),
+    ] = 60.0,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+    plugin: cl.PluginOption = None,
+    verbose: Annotated[bool, cl.option("verbose", "Log what goes on inside, on stderr.", flag=True)] = False,
+) -> None:
+    """Join a job, train whenever a round asks for it, and stay until the job is finished."""
+    from edge_client.agent import EdgeOptions, run
+    from edge_client.console import make_view
+
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, stream=sys.stderr)
+    part, parts = parse_shard(shard)
+    client = client_id if client_id is not None else default_client(socket.gethostname(), part, parts)
+    options = EdgeOptions(
+        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key),
+        job=checked_name(job, "--job"),
+        client=checked_name(client, "--client-id"),
+        workdir=Path(workdir or f"hilum-edge/{client}"),
+        data=checked_data(data, plugin),
+        shard=part,
+        shards=parts,
+        partition=checked_partition(partition),
+        seed=at_least(seed, 0, "--seed", 2**63 - 1),
+        device=one_of(device, DEVICES, "--device"),
+        threads=None if threads is None else at_least(threads, 1, "--threads"),
+        plugin=plugin,
+        connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
+    )
+    raise typer.Exit(run(options, make_view(sys.stdout)))
+
+
+@app.command()
+def predict(
+    images: Annotated[
+        list[str], typer.Argument(help="Images, or folders that hold some.", metavar="IMAGE...")
+    ],
+    model: Annotated[str, cl.option("model", "A model file, e.g. global.safetensors.", metavar="FILE")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An array with an object an image, for programs.")
+    ] = False,
+    device: DeviceOption = "auto",
+) -> None:
+    """Say what the model sees in images: class and probability. Research only, no diagnosis."""
+    from fl_tasks.predict import predict as predict_rows
+
+    rows = predict_rows(model, images, one_of(device, DEVICES, "--device"))
+    print(json.dumps(rows, indent=1) if as_json else table(rows))
+    if all("error" in row for row in rows):
+        raise DataError("none of the images could be read: give JPEG or PNG files")
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows of predictions for people."""
+    width = max((len(row["file"]) for row in rows), default=0)
+    lines = [
+        f"{row['file']:<{width}}  cannot be read: {row['error']}"
+        if "error" in row
+        else f"{row['file']:<{width}}  {row['class']}  {row['probability']:.1%}"
+        for row in rows
+    ]
+    return "\n".join(lines)
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """K and N of ``K/N``."""
+    if text is None:
+        return 1, 1
+    found = re.fullmatch(r"([0-9]{1,5})/([0-9]{1,5})", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise ConfigError(f"--shard {text!r} is not K/N: give e.g. 1/3, with K from 1 to N")
+    return int(found[1]), int(found[2])
+
+
+def default_client(host: str, part: int, parts: int) -> str:
+    """A client id from the name of this machine and the shard."""
+    name = re.sub(r"[^a-z0-9_-]+", "-", host.partition(".")[0].lower()).strip("-")[:50] or "edge"
+    return f"{name}-shard{part}" if parts > 1 else name
+
+
+def checked_data(data: str | None, plugin: str | None) -> str | None:
+    """The folder, looked at before anything is joined; a plugin's tasks say themselves what they need of it."""
+    if plugin:
+        return data
+    from fl_tasks.folder import quick_check
+
+    quick_check(data)
+    return data
+
+
+def checked_partition(text: str) -> str:
+    """``text``, if it names a partition. Its range is checked where it is used: numpy is not loaded for it here."""
+    kind, _, alpha = text.partition(":")
+    try:
+        good = text == "iid" or (kind == "dirichlet" and math.isfinite(float(alpha)) and float(alpha) > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise ConfigError(f"--partition {text!r} is unknown: use iid or dirichlet:ALPHA, e.g. dirichlet:0.5")
+    return text
+
+
+def one_of(value: str, known: Sequence[str], name: str) -> str:
+    """``value``, if it is known."""
+    if value not in known:
+        raise ConfigError(f"{name} {value!r} is unknown: use one of {', '.join(known)}")
+    return value
+
+
+def at_least(value: Any, lowest: Any, name: str, highest: Any = MOST) -> Any:
+    """``value``, unless it is outside ``lowest`` to ``highest``."""
+    if value > highest:
+        raise ConfigError(f"{name} {value} is too large: give at most {highest}")
+    if not value >= lowest:
+        raise ConfigError(f"{name} {value} is too small: give at least {lowest}")
+    return value
+
+
+def main() -> NoReturn:
+    """The program ``fl-edge``."""
+    cl.run(app, "fl-edge")

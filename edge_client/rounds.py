@@ -1,0 +1,61 @@
+"""What a round wants of one client: read from ``pub/round`` alone. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+
+from fl_protocol import messages
+from fl_protocol.messages import Plan, RoundState
+
+Key = tuple[int, str]
+"""A round and the digest of its base model: what is trained once, whatever the attempt."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a round asks of this client; ``plan.seed`` is the client's own."""
+
+    round_number: int
+    attempt: int
+    base: str
+    task: str
+    model: str
+    image_size: int
+    plan: Plan = field(hash=False)
+
+    @property
+    def key(self) -> Key:
+        return self.round_number, self.base
+
+
+def assignment_of(state: RoundState | None, client: str) -> Assignment | None:
+    """The work of ``client`` in the open round, if it is invited."""
+    if state is None or not _invites(state, client) or state.base is None or state.plan is None:
+        return None
+    plan = replace(state.plan, seed=training_seed(state.plan.seed, state.round_number, client))
+    return Assignment(
+        state.round_number, state.attempt, state.base, state.task, state.model, state.image_size, plan
+    )
+
+
+def counts(state: RoundState | None, client: str, key: Key) -> bool:
+    """Whether an update of this round and base may still be accepted as one of it.
+
+    Between two attempts of a round the aggregator takes what arrives for the next one.
+    """
+    number, base = key
+    if state is None or state.base != base:
+        return False
+    between_attempts = state.phase == messages.WAITING and state.round_number == number - 1
+    return between_attempts or (_invites(state, client) and state.round_number == number)
+
+
+def _invites(state: RoundState, client: str) -> bool:
+    return state.phase == messages.OPEN and client in state.cohort
+
+
+def training_seed(seed: int, round_number: int, client: str) -> int:
+    """Every client and round its own numbers, the same on every machine and every try."""
+    words = f"{seed}/{round_number}/{client}".encode()
+    return int.from_bytes(hashlib.sha256(words).digest()[:8], "big") >> 1

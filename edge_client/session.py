@@ -1,0 +1,417 @@
+"""What an edge does, as a state machine: events and a time in, ordered effects out. Pure.
+
+    UNPREPARED  no round has named a task yet, or the folder could not be read for it
+    PREPARING   the task process reads the folder
+    READY       nothing to do
+    FETCHING    a round wants us, its model is not here yet
+    TRAINING    the task process trains
+    UPLOADING   the update is offered and sent, until the aggregator's verdict
+
+link.py holds the other half: whether broker and aggregator are there. Work goes on without them as far as it can.
+
+A round and its base model are trained once. The finished update stays on disk while it may still count: through
+cuts, restarts of either side and repeated attempts of the round; the table TRANSITIONS says what is heard when.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from enum import Enum
+from typing import Any
+
+from edge_client import notices
+from edge_client.events import (
+    AckArrived,
+    BrokerConnected,
+    CancelTraining,
+    ChunkArrived,
+    DataPrepared,
+    DropUpdate,
+    Effect,
+    Event,
+    Leave,
+    PrepareData,
+    Send,
+    StartTraining,
+    Tell,
+    Ticked,
+    TrainingProgressed,
+    Update,
+    UpdateKept,
+    WorkFailed,
+)
+from edge_client.library import Library
+from edge_client.link import Link, Place
+from edge_client.outbox import Outbox, Verdict
+from edge_client.rounds import Assignment, Key, assignment_of, counts
+from fl_protocol import messages
+from fl_protocol.errors import DataError
+from fl_protocol.messages import Cancel, ClientState, Decline, Progress, Rejection, RoundState
+from fl_protocol.tensors import chunk_bytes_for
+from fl_protocol.topics import Kind, Topic
+
+PREPARE_AGAIN_S = 30.0
+PROGRESS_EVERY_S = 0.5
+SETTLED_S = 0.5
+"""Fetching, training and uploading are told when they last: in a quick round they would be most of the traffic."""
+OLD_NEWS_S = 10.0
+"""An ended run on the broker may be the one before: its aggregator has this long to say what is true now."""
+MAX_REMEMBERED = 256
+
+
+class Work(Enum):
+    UNPREPARED = "unprepared"
+    PREPARING = "preparing"
+    READY = "ready"
+    FETCHING = "fetching"
+    TRAINING = "training"
+    UPLOADING = "uploading"
+
+
+ANNOUNCED_AS = {
+    Work.UNPREPARED: messages.PREPARING,
+    Work.PREPARING: messages.PREPARING,
+    Work.READY: messages.READY,
+    Work.FETCHING: messages.FETCHING,
+    Work.TRAINING: messages.TRAINING,
+    Work.UPLOADING: messages.UPLOADING,
+}
+
+
+class Session:
+    """One edge in one job. ``models`` are the digests on disk, ``kept`` an update that an earlier process left."""
+
+    def __init__(
+        self, job: str, client: str, instance: str, *, models: Collection[str] = (), kept: Update | None = None,
+        kept_accepted: bool = False, folder: str = "",
+    ) -> None:  # fmt: skip
+        self.job, self.client, self.folder = job, client, folder
+        self.link = Link(job, client, instance)
+        self.work = Work.UNPREPARED
+        self.over = False
+        self.round: RoundState | None = None
+        self.prepared: DataPrepared | None = None
+        self._task: tuple[str, int] | None = None
+        self._prepare_at = 0.0
+        self._patient_until = float("inf")
+        self._doing: Assignment | None = None
+        self.outbox = Outbox(job, client, kept, accepted=kept_accepted)
+        self._answered: OrderedDict[tuple[Key, int | None], None] = OrderedDict()
+        self.library = Library(job, models)
+        self._chunk_bytes = chunk_bytes_for(None)
+        self._unsent = 0
+        self._aggregator = ""
+        self._announced: ClientState | None = None
+        self._tell_at = float("inf")
+        self._progress_at = float("-inf")
+        self._told_round: Key | None = None
+
+    # --- the machine --------------------------------------------------------------------------------------
+
+    def handle(self, event: Event, now: float) -> list[Effect]:
+        """The effects of one event; never raises, whatever the event."""
+        if self.over:
+            return []
+        before = self.link.place
+        effects = self.link.handle(event, now) + self.library.handle(event, now)
+        handler = TRANSITIONS.get((self.work, type(event)))
+        if handler is not None:
+            effects += handler(self, event, now)
+        if self.link.joined and before is not Place.JOINED:
+            effects += self._joined(now)
+        elif before is Place.JOINED and not self.link.joined:
+            self.outbox.away()
+        if self.link.place is not Place.SENT_AWAY:
+            effects += self._pursue(now)
+        self.over = any(isinstance(effect, Leave) for effect in effects)
+        return effects if self.over else [*effects, *self._announce(now)]
+
+    def deadline(self) -> float:
+        """When :meth:`handle` wants a ``Ticked`` at the latest; infinite if nothing is timed."""
+        instants = [self._tell_at, self.link.deadline, self.library.deadline, self.outbox.deadline]
+        again = self.work is Work.UNPREPARED and self._task is not None and not self._finished
+        if self._finished and not self.link.welcomed:
+            instants.append(self._patient_until)
+        return min([*instants, self._prepare_at] if again else instants)
+
+    @property
+    def working(self) -> bool:
+        """Whether the task process is needed now."""
+        return self.work in (Work.PREPARING, Work.TRAINING)
+
+    @property
+    def _finished(self) -> bool:
+        return self.round is not None and self.round.phase == messages.FINISHED
+
+    @property
+    def _busy_with(self) -> Key | None:
+        if self.work is Work.UPLOADING:
+            return self.outbox.key
+        return self._doing.key if self._doing else None
+
+    def state(self) -> ClientState:
+        """What ``up/<client>/state`` says now."""
+        data = self.prepared if self.work not in (Work.UNPREPARED, Work.PREPARING) else None
+        return ClientState(
+            self.link.instance,
+            ANNOUNCED_AS[self.work],
+            self._busy_with[0] if self._busy_with else 0,
+            data.num_examples if data else 0,
+            data.summary if data else None,
+            data.device[:64] if data else "",
+        )
+
+    def _announce(self, now: float) -> list[Effect]:
+        """Tell our state: at once if it says something new of our data, else once the last one was untrue for long."""
+        state, told = self.state(), self._announced
+        if not self.link.joined or state == told:
+            self._tell_at = float("inf")
+            return []
+        if told is not None and _of_data(state) == _of_data(told) and now < self._tell_at:
+            self._tell_at = min(self._tell_at, now + SETTLED_S)
+            return []
+        self._announced, self._tell_at = state, float("inf")
+        return [Send(str(Topic(self.job, Kind.STATE, client=self.client)), state, retain=True)]
+
+    # --- broker and aggregator ----------------------------------------------------------------------------
+
+    def _broker_connected(self, event: BrokerConnected, now: float) -> list[Effect]:
+        self._chunk_bytes = chunk_bytes_for(event.max_packet_bytes)
+        self._unsent = event.unsent
+        self._patient_until = now + OLD_NEWS_S
+        return []
+
+    def _joined(self, now: float) -> list[Effect]:
+        self._announced = None
+        if self.link.aggregator != self._aggregator:
+            # Another process, perhaps of a run begun afresh: what its predecessor was told is asked again.
+            self._aggregator = self.link.aggregator
+            self._answered.clear()
+        lost, self._unsent = self._unsent == 0, 0
+        # Said before anything is offered: an offer counts only from a client that said how many examples it has.
+        return [*self._announce(now), *self.outbox.rejoined(now, lost=lost)]
+
+    # --- rounds -------------------------------------------------------------------------------------------
+
+    def _round_seen(self, event: RoundState, now: float) -> list[Effect]:
+        before, self.round = self.round, event
+        last = event.last
+        known = before.last.round_number if before and before.last else None
+        if before is None or last is None or last.round_number == known:
+            return []
+        return [Tell(notices.RoundEnded(last.round_number, last.outcome, last.metrics))]
+
+    def _cancelled(self, event: Cancel, now: float) -> list[Effect]:
+        busy_with = self._busy_with
+        if busy_with is None or busy_with[0] != event.round_number or self.round is None:
+            return []
+        told = Tell(notices.WorkCancelled(event.round_number, event.reason))
+        self._remember(busy_with, self.round.attempt)
+        return [told, *self._stop_work()]
+
+    def _rejected_frame(self, event: Rejection, now: float) -> list[Effect]:
+        return [Tell(notices.Warned(f"the aggregator refused a message of ours: {event.reason}"))]
+
+    def _counts(self, key: Key) -> bool:
+        return counts(self.round, self.client, key)
+
+    def _remember(self, key: Key, attempt: int | None) -> None:
+        """This attempt (None: the round, for good) has our answer."""
+        self._answered[key, attempt] = None
+        if len(self._answered) > MAX_REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def _has_answered(self, key: Key, attempt: int) -> bool:
+        return (key, None) in self._answered or (key, attempt) in self._answered
+
+    # --- what to do next ----------------------------------------------------------------------------------
+
+    def _pursue(self, now: float) -> list[Effect]:
+        """Whatever happened: bring what we do in line with what the round wants."""
+        if self.round is None:
+            return []
+        effects = self._drop_outdated(now)
+        effects += self._prepare(now)
+        effects += self._take_up(now)
+        effects += self._fetch(now)
+        return effects
+
+    def _drop_outdated(self, now: float) -> list[Effect]:
+        effects: list[Effect] = []
+        doing, outbox = self._doing, self.outbox
+        if doing is not None and self.work is not Work.UPLOADING and not self._counts(doing.key):
+            effects = [
+                Tell(notices.WorkCancelled(doing.round_number, "the round moved on")),
+                *self._stop_work(),
+            ]
+        if outbox.key is None or self._counts(outbox.key):
+            return effects
+        if self.work is Work.UPLOADING:
+            self.work = Work.READY
+        if outbox.accepted_by is not None or self._finished:
+            return [*effects, *outbox.drop()]
+        if self.link.joined and self.prepared is not None:
+            return [*effects, *self._announce(now), *outbox.part(self._chunk_bytes, now)]
+        outbox.upload = None
+        return effects
+
+    def _stop_work(self) -> list[Effect]:
+        """Leave FETCHING, TRAINING or UPLOADING; an update under way is dropped."""
+        effects: list[Effect] = []
+        if self.work is Work.TRAINING and self._doing is not None:
+            effects = [CancelTraining(self._doing.round_number)]
+        elif self.work is Work.UPLOADING:
+            effects = self.outbox.drop()
+        self._doing, self.work = None, Work.READY
+        return effects
+
+    def _prepare(self, now: float) -> list[Effect]:
+        assert self.round is not None
+        wanted = (self.round.task, self.round.image_size)
+        if not self.round.task or self.work is Work.PREPARING or self._finished:
+            return []
+        if self._task == wanted and (self.work is not Work.UNPREPARED or now < self._prepare_at):
+            return []
+        effects = self._stop_work() if self.work is not Work.UNPREPARED else []
+        self._task, self.prepared, self.work = wanted, None, Work.PREPARING
+        return [*effects, PrepareData(*wanted)]
+
+    def _take_up(self, now: float) -> list[Effect]:
+        """If we have nothing to do: offer the update that is kept, or begin what the round wants."""
+        if self.work is not Work.READY or not self.link.joined:
+            return []
+        wanted, key = assignment_of(self.round, self.client), self.outbox.key
+        if key is not None and self.outbox.accepted_by != self._aggregator and self._counts(key):
+            self.work = Work.UPLOADING
+            return [*self._announce(now), *self.outbox.offer(self._chunk_bytes, now)]
+        if wanted is None or wanted.key == key or self._has_answered(wanted.key, wanted.attempt):
+            return []
+        self._doing, self.work = wanted, Work.FETCHING
+        effects: list[Effect] = []
+        if self._told_round != wanted.key and self.round is not None:
+            self._told_round = wanted.key
+            cohort, rounds = len(self.round.cohort), self.round.rounds
+            effects.append(Tell(notices.RoundJoined(wanted.round_number, rounds, cohort)))
+        return effects
+
+    # --- the model ----------------------------------------------------------------------------------------
+
+    def _fetch(self, now: float) -> list[Effect]:
+        """Want the model that is needed now; go on once it is here."""
+        state = self.round
+        assert state is not None
+        if self._finished:
+            if not self.link.welcomed and now < self._patient_until:
+                return []
+            if state.base is None or self.library.has(state.base):
+                return [*self.outbox.end_parting(), Leave(model=state.base)]
+            return self.library.want(state.base, now)
+        if self.work is Work.FETCHING and self._doing is not None:
+            if self.library.has(self._doing.base):
+                self.work = Work.TRAINING
+                self._progress_at = now + PROGRESS_EVERY_S
+                return [*self.library.want(None, now), StartTraining(self._doing)]
+            if self.library.is_broken(self._doing.base):
+                return self._decline("the model that the broker retains does not match its digest")
+            return self.library.want(self._doing.base, now)
+        # A late joiner has the model at hand before its first round, and while the aggregator is away.
+        return self.library.want(state.base if self.library.empty else None, now)
+
+    def _chunk_arrived(self, event: ChunkArrived, now: float) -> list[Effect]:
+        download = self.library.download
+        if download is None or self._doing is None or download.digest != event.digest:
+            return []
+        return [Tell(notices.FetchAdvanced(self._doing.round_number, *download.progress))]
+
+    # --- the task process ---------------------------------------------------------------------------------
+
+    def _data_prepared(self, event: DataPrepared, now: float) -> list[Effect]:
+        self.prepared, self.work = event, Work.READY
+        return [Tell(notices.DataFound(self.folder, event.summary, event.problems))]
+
+    def _preparing_failed(self, event: WorkFailed, now: float) -> list[Effect]:
+        self.work, self._prepare_at = Work.UNPREPARED, now + PREPARE_AGAIN_S
+        if event.data:
+            return [Leave(DataError(event.reason))]
+        return [Tell(notices.Warned(f"reading the data failed, trying again: {event.reason}"))]
+
+    def _training_progressed(self, event: TrainingProgressed, now: float) -> list[Effect]:
+        if self._doing is None or event.round_number != self._doing.round_number:
+            return []
+        effects: list[Effect] = [
+            Tell(notices.TrainingAdvanced(event.round_number, event.fraction, event.loss))
+        ]
+        if self.link.joined and now >= self._progress_at:
+            self._progress_at = now + PROGRESS_EVERY_S
+            effects.append(self.link.say(Progress(event.round_number, event.fraction, event.loss)))
+        return effects
+
+    def _training_failed(self, event: WorkFailed, now: float) -> list[Effect]:
+        if self._doing is None or event.cancelled or event.round_number != self._doing.round_number:
+            return []
+        return self._decline(event.reason)
+
+    def _decline(self, reason: str) -> list[Effect]:
+        doing = self._doing
+        assert doing is not None
+        self._remember(doing.key, doing.attempt)
+        self._doing, self.work = None, Work.READY
+        line = " ".join(reason.split())[:300]
+        return [
+            self.link.say(Decline(doing.round_number, line)),
+            Tell(notices.RoundDeclined(doing.round_number, line)),
+        ]
+
+    # --- the update ---------------------------------------------------------------------------------------
+
+    def _update_kept(self, event: UpdateKept, now: float) -> list[Effect]:
+        update, doing = event.update, self._doing
+        if self.work is not Work.TRAINING or doing is None or doing.key != (update.round_number, update.base):
+            ours = self.outbox.kept is not None and self.outbox.kept.file == update.file
+            return [] if ours else [DropUpdate(update)]  # of a training that was cancelled too late
+        self._doing, self.work = None, Work.READY
+        return self.outbox.keep(update)
+
+    def _ack_arrived(self, event: AckArrived, now: float) -> list[Effect]:
+        effects, way = self.outbox.ack(event, self._aggregator, now)
+        if isinstance(way, Verdict):
+            return [*effects, *self._verdict(way)]
+        if way is None:
+            return []
+        return [*effects, Tell(notices.UploadAdvanced(way.update.round_number, *way.progress))]
+
+    def _verdict(self, ended: Verdict) -> list[Effect]:
+        update = ended.update
+        attempt = self.round.attempt if self.round else 0
+        self._remember((update.round_number, update.base), None if ended.accepted else attempt)
+        if not ended.parting:
+            self.work = Work.READY
+        return [Tell(notices.VerdictReceived(update.round_number, ended.verdict, ended.reason))]
+
+    def _ticked(self, event: Ticked, now: float) -> list[Effect]:
+        return self.outbox.tick(now, event.unsent)
+
+
+def _of_data(state: ClientState) -> tuple[object, ...]:
+    return state.num_examples, state.summary, state.device
+
+
+Handler = Callable[[Session, Any, float], list[Effect]]
+_BUSY = (Work.FETCHING, Work.TRAINING, Work.UPLOADING)
+
+TRANSITIONS: dict[tuple[Work, type[Any]], Handler] = {
+    **{(work, BrokerConnected): Session._broker_connected for work in Work},
+    **{(work, RoundState): Session._round_seen for work in Work},
+    **{(work, Rejection): Session._rejected_frame for work in Work},
+    **{(work, AckArrived): Session._ack_arrived for work in Work},
+    **{(work, UpdateKept): Session._update_kept for work in Work},
+    **{(work, Ticked): Session._ticked for work in Work},
+    **{(work, Cancel): Session._cancelled for work in _BUSY},
+    (Work.PREPARING, DataPrepared): Session._data_prepared,
+    (Work.PREPARING, WorkFailed): Session._preparing_failed,
+    (Work.FETCHING, ChunkArrived): Session._chunk_arrived,
+    (Work.TRAINING, TrainingProgressed): Session._training_progressed,
+    (Work.TRAINING, WorkFailed): Session._training_failed,
+}
+"""What is heard in which state. What is not listed changes nothing there; link.py and library.py hear it too."""

@@ -1,0 +1,1 @@
+"""What both sides agree on: topics, messages, codec, transfer, transport. No torch."""

@@ -1,0 +1,225 @@
+"""Every message, one frozen dataclass each, with the bounds of its fields. ``Manifest`` is in tensors.py.
+
+Times are durations in seconds; nobody's time of day crosses the wire.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fl_protocol.schema import blob, bounded, flag, many, maybe, number, record, table, text, whole
+from fl_protocol.tensors import MAX_CHUNK_BYTES, Manifest, digest_text
+from fl_protocol.topics import NAME
+
+client_name = text(64, NAME)
+instance_text = text(32, re.compile(r"[0-9a-f]{1,32}"))
+metrics_table = table(number())
+MAX_COHORT = 10_000
+READY, PREPARING, TRAINING, UPLOADING, FETCHING = "ready", "preparing", "training", "uploading", "fetching"
+LOST, LEFT = "lost", "left"
+CLIENT_STATES = (PREPARING, READY, FETCHING, TRAINING, UPLOADING, LOST, LEFT)
+WAITING, OPEN, AGGREGATING, FINISHED, STOPPED = "waiting", "open", "aggregating", "finished", "stopped"
+ACCEPTED, REJECTED, LATE = "accepted", "rejected", "late"
+
+
+@dataclass(frozen=True)
+class AggregatorState:
+    """``pub/agg``, retained; also its last will (``online`` false). ``echo`` answers a Probe."""
+
+    online: bool = bounded(flag)
+    instance: str = bounded(instance_text)
+    echo: str | None = bounded(maybe(instance_text), default=None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an edge trains in a round."""
+
+    local_epochs: int = bounded(whole(0, 10_000))
+    batch_size: int = bounded(whole(1, 65_536))
+    learning_rate: float = bounded(number(0.0, 1e6))
+    seed: int = bounded(whole(0, 2**63 - 1))
+    local_steps: int | None = bounded(maybe(whole(1, 10**9)), default=None)
+    proximal_mu: float = bounded(number(0.0, 1e6), default=0.0)
+    momentum: float = bounded(number(0.0, 1.0), default=0.9)
+    weight_decay: float = bounded(number(0.0, 1.0), default=0.0)
+    options: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+
+
+@dataclass(frozen=True)
+class LastRound:
+    """What became of the round before, for those who only read."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    outcome: str = bounded(text(16))
+    accepted: int = bounded(whole(0, MAX_COHORT))
+    rejected: int = bounded(whole(0))
+    stragglers: int = bounded(whole(0, MAX_COHORT))
+    duration_s: float = bounded(number(0.0))
+    metrics: dict[str, float] | None = bounded(maybe(metrics_table))
+    client_metrics: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+
+
+@dataclass(frozen=True)
+class RoundState:
+    """``pub/round``, retained: the open round, or what the aggregator waits for."""
+
+    phase: str = bounded(text(16))
+    round_number: int = bounded(whole(0, 10**9))
+    rounds: int = bounded(whole(0, 10**9))
+    attempt: int = bounded(whole(0, 10**6))
+    cohort: tuple[str, ...] = bounded(many(client_name, MAX_COHORT))
+    base: str | None = bounded(maybe(digest_text))
+    task: str = bounded(text(100))
+    model: str = bounded(text(100))
+    plan: Plan | None = bounded(maybe(record(Plan)))
+    image_size: int = bounded(whole(0, 65_536), default=0)
+    quorum: int = bounded(whole(0, MAX_COHORT), default=0)
+    min_clients: int = bounded(whole(0, MAX_COHORT), default=0)
+    accepted: int = bounded(whole(0, MAX_COHORT), default=0)
+    grace_s: float = bounded(number(0.0), default=0.0)
+    deadline_s: float = bounded(number(0.0), default=0.0)
+    last: LastRound | None = bounded(maybe(record(LastRound)), default=None)
+    reason: str = bounded(text(300), default="")
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """One chunk of a model block or of an upload."""
+
+    index: int = bounded(whole(0, 10**7))
+    data: bytes = bounded(blob(MAX_CHUNK_BYTES))
+
+
+@dataclass(frozen=True)
+class DataSummary:
+    """A folder as counts only: nothing in it points at an image or a person."""
+
+    images: int = bounded(whole())
+    patients: int = bounded(whole())
+    train_images: int = bounded(whole())
+    val_images: int = bounded(whole())
+    unreadable: int = bounded(whole(), default=0)
+    duplicates: int = bounded(whole(), default=0)
+    classes: dict[str, int] | None = bounded(maybe(table(whole())), default=None)
+
+
+@dataclass(frozen=True)
+class ClientState:
+    """``up/<client>/state``, retained; also its last will (``state`` lost)."""
+
+    instance: str = bounded(instance_text)
+    state: str = bounded(text(16, re.compile("|".join(CLIENT_STATES))))
+    round_number: int = bounded(whole(0, 10**9), default=0)
+    num_examples: int = bounded(whole(0, 10**10), default=0)
+    summary: DataSummary | None = bounded(maybe(record(DataSummary)), default=None)
+    device: str = bounded(text(64), default="")
+
+
+@dataclass(frozen=True)
+class Hello:
+    """``event``: may this instance use this client id? Answered by Welcome or Refusal."""
+
+    instance: str = bounded(instance_text)
+
+
+@dataclass(frozen=True)
+class Pong:
+    """``event``: the answer to Ping."""
+
+    instance: str = bounded(instance_text)
+
+
+@dataclass(frozen=True)
+class Progress:
+    """``event``: how far training is, 0 to 1, with the loss so far."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    fraction: float = bounded(number(0.0, 1.0))
+    loss: float | None = bounded(maybe(number()), default=None)
+
+
+@dataclass(frozen=True)
+class Decline:
+    """``event``: this client sends no update for this round, and why."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    reason: str = bounded(text(300))
+
+
+@dataclass(frozen=True)
+class Offer:
+    """``offer/<transfer>``: an update is ready. The transfer id is :func:`transfer_id`."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    base: str = bounded(digest_text)
+    num_examples: int = bounded(whole(0, 10**10))
+    manifest: Manifest = bounded(record(Manifest))
+    metrics: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+
+
+@dataclass(frozen=True)
+class Ack:
+    """``ack/<transfer>``: chunks held (one bit each, lowest first), chunks that may be under way, verdict."""
+
+    held: bytes = bounded(blob(MAX_COHORT * 100))
+    window: int = bounded(whole(0, 4096))
+    verdict: str | None = bounded(maybe(text(16)), default=None)
+    reason: str = bounded(text(300), default="")
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """``control``: this instance is the client now."""
+
+    instance: str = bounded(instance_text)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """``control``: this instance must go away (its name is in use, or it was evicted)."""
+
+    instance: str = bounded(instance_text)
+    reason: str = bounded(text(300))
+
+
+@dataclass(frozen=True)
+class Ping:
+    """``control``: is this instance still there?"""
+
+    instance: str = bounded(instance_text)
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """``control``: stop working for this round."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    reason: str = bounded(text(300), default="")
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """``control``: a frame or update was refused, by name, outside any transfer we know."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    reason: str = bounded(text(300))
+
+
+@dataclass(frozen=True)
+class Probe:
+    """``dn/_aggregator/control``: does another aggregator serve this job? It answers with ``echo``."""
+
+    instance: str = bounded(instance_text)
+
+
+Message = (
+    AggregatorState | RoundState | Manifest | Chunk | ClientState | Hello | Pong | Progress | Decline | Offer
+    | Ack | Welcome | Refusal | Ping | Cancel | Rejection | Probe
+)  # fmt: skip
+
+
+def transfer_id(round_number: int, digest: str) -> str:
+    """The same update has the same transfer id on every try, so that sending it twice changes nothing."""
+    return f"{round_number}-{digest[:32]}"

@@ -1,0 +1,151 @@
+"""What a task is, and the registry of tasks by name.
+
+A task turns data options into a dataset, a name and a seed into a first model, and a model, a plan and a dataset
+into an update (trained minus global). It sees models as mappings of numpy arrays, and runs in a process of its
+own (worker.py). Registering costs nothing: a task is built, and torch imported, when it is first asked for.
+
+A plug-in is a module the operator names (``--plugin MODULE``); on import it calls :func:`register`.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fl_protocol.errors import ConfigError, HilumError
+from fl_protocol.messages import DataSummary, Plan
+from fl_tasks.jobs import DataOptions
+from fl_tasks.params import Params
+
+
+class Cancelled(Exception):
+    """The work was given up because a newer round, or the operator, said so."""
+
+
+class Diverged(HilumError):
+    """Training met a loss or a weight that is not finite."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a task may compute."""
+
+    device: str = "auto"  # or "cpu", "cuda"
+    threads: int | None = None  # None: what the library chooses
+
+
+@dataclass(frozen=True)
+class Watch:
+    """How long work tells its progress and learns that nobody wants it any more."""
+
+    cancelled: Callable[[], bool] = lambda: False
+    progress: Callable[[float, float | None], None] = lambda _fraction, _loss: None
+
+    def check(self) -> None:
+        """Raises Cancelled if nobody wants this work any more. Call it for every batch or file."""
+        if self.cancelled():
+            raise Cancelled
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model as it stands in a file: its tensors, and what one must know to use them.
+
+    Metadata keys: task, model, classes (JSON list), image_size, preprocessing (JSON).
+    """
+
+    params: Params
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Data ready for use. ``content`` is the task's own affair."""
+
+    summary: DataSummary
+    num_examples: int
+    problems: tuple[str, ...] = ()
+    content: Any = None
+
+
+@dataclass(frozen=True)
+class Update:
+    """What training gives. ``delta`` may be lazy (params.LazyParams): it is written a tensor at a time."""
+
+    delta: Params
+    num_examples: int
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Score:
+    """What evaluation gives: few numbers, and (if asked for) a JSON-able detail."""
+
+    metrics: dict[str, float]
+    detail: dict[str, Any] | None = None
+
+
+class Task(Protocol):
+    """What is learned. Every method may raise ConfigError or DataError with a line that says how to mend it."""
+
+    def device(self) -> str:
+        """Where it computes: ``cpu``, ``cuda:0``. Raises ConfigError if it was told to use what is not there."""
+        ...
+
+    def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
+        """The data that ``options`` name. ``watch`` is checked for every file."""
+        ...
+
+    def initialise(self, model: str, image_size: int, seed: int, init: Path | None) -> Model:
+        """A first global model, equal for equal arguments."""
+        ...
+
+    def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
+        """Train a copy of ``model`` as ``plan`` says. Raises Cancelled or Diverged."""
+        ...
+
+    def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
+        """Score ``model`` on ``dataset``."""
+        ...
+
+
+Factory = Callable[[Place], Task]
+
+_factories: dict[str, Factory | str] = {"chest-xray": "fl_tasks.chest_xray:ChestXray"}
+
+
+def register(name: str, factory: Factory) -> None:
+    """Add a task. A name is registered once, so that no plug-in quietly replaces a task."""
+    if name in _factories and _factories[name] is not factory:
+        raise ConfigError(f"task {name!r} is registered already: give the plug-in's task another name")
+    _factories[name] = factory
+
+
+def task_names() -> list[str]:
+    """The registered names, sorted."""
+    return sorted(_factories)
+
+
+def get_task(name: str, place: Place | None = None) -> Task:
+    """A new task of that name. Raises ConfigError with the known names for an unknown one."""
+    factory = _factories.get(name)
+    if factory is None:
+        raise ConfigError(f"unknown task {name!r}: use one of {', '.join(task_names())}")
+    if isinstance(factory, str):
+        module, _, attribute = factory.partition(":")
+        loaded: Factory = getattr(importlib.import_module(module), attribute)
+        factory = loaded
+    return factory(place or Place())
+
+
+def load_plugin(module: str) -> None:
+    """Import the operator's module. Raises ConfigError if there is none of that name."""
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module + ".").startswith(error.name + "."):
+            raise
+        raise ConfigError(f"no module {module!r} for --plugin: give an importable module name") from None

@@ -1,0 +1,100 @@
+"""A folder of chest X-rays: where the images lie, and whose they are. Opens no image and loads no torch.
+
+``DIR/{train,test,val}/{NORMAL,PNEUMONIA}/*`` or ``DIR/{NORMAL,PNEUMONIA}/*``; JPEG and PNG.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from fl_protocol.errors import DataError
+from fl_tasks.jobs import EVAL, TRAIN
+from fl_tasks.patients import patient_of
+
+CLASSES = ("NORMAL", "PNEUMONIA")
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+NOTE = "PHANTOMS.txt"
+"""The file that marks a folder of synthetic phantoms (phantoms.py)."""
+_SPLIT = {TRAIN: "train", EVAL: "test"}
+LAYOUT = f"DIR/train/{CLASSES[0]} and DIR/train/{CLASSES[1]}, or DIR/{CLASSES[0]} and DIR/{CLASSES[1]}"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """One file that ends like an image. ``name`` is its path below the folder, the same on every machine."""
+
+    path: Path
+    name: str
+    label: int  # index in CLASSES
+    patient: str
+    size: int
+    mtime_ns: int
+
+
+def root_of(data: str | None, role: str) -> Path:
+    """The folder that holds the class folders for ``role``. Raises DataError if there is none."""
+    if not data:
+        raise DataError("no image folder given: name one with --data DIR")
+    folder = Path(data).expanduser()
+    if not folder.exists():
+        raise DataError(f"{folder} does not exist: give a folder with {LAYOUT}")
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder: give a folder with {LAYOUT}")
+    for root in (folder / _SPLIT[role], folder):
+        if any((root / name).is_dir() for name in CLASSES):
+            return root
+    raise DataError(
+        f"{folder} has no class folders: it must look like {LAYOUT.replace('train', _SPLIT[role])}"
+    )
+
+
+def list_images(data: str | None, role: str) -> list[ImageFile]:
+    """The image files for ``role``, sorted by name. Raises DataError if a class has none."""
+    root = root_of(data, role)
+    found = [image for label, name in enumerate(CLASSES) for image in _class_images(root, name, label)]
+    for label, name in enumerate(CLASSES):
+        if all(image.label != label for image in found):
+            raise DataError(_what_is_missing(root, name, found))
+    return found
+
+
+def quick_check(data: str | None, role: str = TRAIN) -> int:
+    """How many files look like images, without opening one. Raises DataError as :func:`list_images` does."""
+    return len(list_images(data, role))
+
+
+def is_phantoms(folder: Path) -> bool:
+    """Whether phantoms.py drew this folder: screens that show its figures must say so."""
+    return (folder / NOTE).is_file()
+
+
+def _what_is_missing(root: Path, name: str, found: list[ImageFile]) -> str:
+    kinds = " and ".join(sorted(suffix[1:].upper() for suffix in SUFFIXES - {".jpeg"}))
+    if not found:
+        return f"{root} holds no image: put {kinds} files into {root / CLASSES[0]} and {root / CLASSES[1]}"
+    return f"{root} has images of one class only: put {kinds} files of the other into {root / name}"
+
+
+def _class_images(root: Path, name: str, label: int) -> list[ImageFile]:
+    folder = root / name
+    if not folder.is_dir():
+        return []
+    with os.scandir(folder) as entries:
+        kept = [entry for entry in entries if _is_candidate(entry)]
+    return [
+        _image(entry, f"{name}/{entry.name}", label) for entry in sorted(kept, key=lambda entry: entry.name)
+    ]
+
+
+def _is_candidate(entry: os.DirEntry[str]) -> bool:
+    """Hidden files (also the ``._x.jpeg`` that macOS leaves) are none of ours."""
+    suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 - one Path a file is slow on large folders
+    return suffix in SUFFIXES and not entry.name.startswith(".") and entry.is_file()
+
+
+def _image(entry: os.DirEntry[str], name: str, label: int) -> ImageFile:
+    stat = entry.stat()
+    path = Path(entry.path)
+    return ImageFile(path, name, label, patient_of(path.stem, name), stat.st_size, stat.st_mtime_ns)

@@ -1,0 +1,66 @@
+"""From a file to grey pixels of one size. The same road for training, evaluation and prediction."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fl_protocol.errors import DataError
+
+MAX_PIXELS = 100_000_000
+MIN_SIDE = 16
+FORMATS = ("JPEG", "PNG")
+DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS
+
+_BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, struct.error, zlib.error)
+_BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+
+
+def read_grey(path: Path, size: int) -> np.ndarray:
+    """``path`` as uint8 (size, size). Raises DataError in a few words, without the path, if it cannot be used."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of metadata that nobody reads
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                return _grey_square(image, size)
+    except _BOMBS:
+        raise DataError(f"has more than {MAX_PIXELS // 1_000_000} million pixels") from None
+    except FileNotFoundError:
+        raise DataError("does not exist") from None
+    except PermissionError:
+        raise DataError("may not be read") from None
+    except IsADirectoryError:
+        raise DataError("is a folder") from None
+    except UnidentifiedImageError:
+        raise DataError("is no JPEG or PNG image") from None
+    except DataError:
+        raise
+    except _BROKEN as error:
+        raise DataError(f"is broken ({(str(error) or type(error).__name__).splitlines()[0][:80]})") from None
+
+
+def _grey_square(image: Image.Image, size: int) -> np.ndarray:
+    width, height = image.size
+    if min(width, height) < MIN_SIDE:
+        raise DataError(f"is only {width} x {height} pixels")
+    image.draft("L", (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size, never below this
+    upright = ImageOps.exif_transpose(image)
+    grey = _stretched(upright) if upright.mode in DEEP_MODES else upright.convert("L")
+    resized = grey.resize((size, size), Image.Resampling.BILINEAR)
+    return np.asarray(resized, dtype=np.uint8)
+
+
+def _stretched(image: Image.Image) -> Image.Image:
+    """More than 8 bits to 8: the scale is the image's own, since files of 10 to 16 bits do not say which."""
+    values = np.asarray(image, dtype=np.float32)
+    low, high = np.percentile(values, [0.1, 99.9])
+    scaled = (values - low) / max(float(high - low), 1e-6) * 255.0
+    return Image.fromarray(np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8))

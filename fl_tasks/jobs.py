@@ -1,0 +1,171 @@
+"""What a process asks of its task process, and what it hears back, as msgpack maps for the pipe between them.
+
+The pipe joins two processes of one operator; both ends run the same code. Nothing here comes from the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, get_args
+
+import msgpack
+
+from fl_protocol.messages import DataSummary, Plan
+
+DATA, CANCELLED, DIVERGED, MEMORY, BUG, PROCESS = "data", "cancelled", "diverged", "memory", "bug", "process"
+FAILURE_KINDS = (DATA, CANCELLED, DIVERGED, MEMORY, BUG, PROCESS)
+TRAIN, EVAL = "train", "eval"
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Which part of which folder, for which use. Equal options name equal data while the folder is unchanged."""
+
+    task: str
+    data: str | None
+    image_size: int  # 0: the task's default
+    cache: str  # folder of resized images, may be shared by several processes
+    shard: int = 1  # 1 .. shards
+    shards: int = 1
+    partition: str = "iid"
+    seed: int = 0
+    role: str = TRAIN  # or EVAL
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Read the folder, fill the cache, keep the data in memory. Answered by Prepared."""
+
+    options: DataOptions
+
+
+@dataclass(frozen=True)
+class Initialise:
+    """Write a first global model to ``out``, from ``seed`` or from the file ``init``. Answered by Initialised."""
+
+    task: str
+    model: str
+    image_size: int
+    seed: int
+    init: str | None
+    out: str
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train the model in ``model_file`` and write trained minus global to ``out``. Answered by Trained.
+
+    ``model`` and ``options.image_size`` stand in where the file's metadata do not name them.
+    """
+
+    options: DataOptions
+    model_file: str
+    plan: Plan
+    out: str
+    round_number: int
+    model: str
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Score the model in ``model_file``; with ``detail`` also the ROC points and the like. Answered by Evaluated."""
+
+    options: DataOptions
+    model_file: str
+    detail: bool = False
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Give up every request sent before this one. Has no answer of its own."""
+
+
+@dataclass(frozen=True)
+class Shutdown:
+    """Cancel, then end the process."""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    summary: DataSummary
+    problems: tuple[str, ...]  # one line each: files left out and why
+    num_examples: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Initialised:
+    out: str
+    metadata: dict[str, str]
+
+
+@dataclass(frozen=True)
+class TrainingProgress:
+    round_number: int
+    fraction: float
+    loss: float | None
+
+
+@dataclass(frozen=True)
+class Trained:
+    round_number: int
+    out: str
+    num_examples: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    metrics: dict[str, float]
+    detail: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The request that failed, by its class name, and whose fault it is (one of FAILURE_KINDS)."""
+
+    request: str
+    kind: str
+    message: str
+    round_number: int = 0  # of a Train, else 0
+
+
+Request = Prepare | Initialise | Train | Evaluate | Cancel | Shutdown
+Reply = Prepared | Initialised | TrainingProgress | Trained | Evaluated | Failed
+
+_TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
+_NESTED: dict[str, type[Any]] = {"options": DataOptions, "plan": Plan, "summary": DataSummary}
+
+
+def encode(job: Request | Reply) -> bytes:
+    """The bytes of ``job``, without a length prefix."""
+    return bytes(msgpack.packb({"t": type(job).__name__, **_plain(job)}))
+
+
+def decode(frame: bytes) -> Request | Reply:
+    """What :func:`encode` was given. Raises ValueError for anything else: that is a bug of ours."""
+    body = msgpack.unpackb(frame, strict_map_key=False)
+    if not isinstance(body, dict) or body.get("t") not in _TAGS:
+        raise ValueError("not a job")
+    tag = body.pop("t")
+    job: Request | Reply = _built(_TAGS[tag], body)
+    return job
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    found = {}
+    for item in fields(value):
+        part = getattr(value, item.name)
+        found[item.name] = _plain(part) if hasattr(part, "__dataclass_fields__") else part
+    return found
+
+
+def _built(cls: type[Any], body: Mapping[str, Any]) -> Any:
+    found = dict(body)
+    for name, nested in _NESTED.items():
+        if name in found and cls is not Plan:  # a plan's own options are plain numbers
+            found[name] = _built(nested, found[name])
+    if "problems" in found:
+        found["problems"] = tuple(found["problems"])
+    return cls(**found)

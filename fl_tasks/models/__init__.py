@@ -1,0 +1,32 @@
+"""Models by name. ``MODEL_NAMES`` is known without torch; :func:`build` imports what it needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fl_protocol.errors import ConfigError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+HILUM_CNN = "hilum-cnn"
+ZOO_NAMES = ("shufflenet_v2_x0_5", "mobilenet_v3_small", "resnet18", "efficientnet_b0")
+MODEL_NAMES = (HILUM_CNN, *ZOO_NAMES)
+
+
+def check_name(name: str) -> str:
+    """``name`` itself, or a ConfigError with the names there are."""
+    if name not in MODEL_NAMES:
+        raise ConfigError(f"unknown model {name!r}: use one of {', '.join(MODEL_NAMES)}")
+    return name
+
+
+def build(name: str, num_classes: int) -> nn.Module:
+    """A new model with one input channel and ``num_classes`` logits, drawn from torch's current seed."""
+    if check_name(name) == HILUM_CNN:
+        from fl_tasks.models.hilum_cnn import HilumCnn
+
+        return HilumCnn(num_classes)
+    from fl_tasks.models import zoo
+
+    return zoo.build(name, num_classes)

@@ -1,0 +1,219 @@
+"""The parent's side of the task process: start it when needed, send requests, deliver replies. No torch here."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from fl_tasks.jobs import (
+    PROCESS,
+    Cancel,
+    Failed,
+    Reply,
+    Request,
+    Shutdown,
+    Train,
+    TrainingProgress,
+    decode,
+    encode,
+)
+
+LENGTH_BYTES = 4
+STDERR_LINES = 40
+
+log = logging.getLogger("hilum.task")
+
+
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """One length-prefixed frame, or None at the end of the stream (also inside a frame)."""
+    head = stream.read(LENGTH_BYTES)
+    if len(head) < LENGTH_BYTES:
+        return None
+    length = int.from_bytes(head, "little")
+    body = stream.read(length)
+    return body if len(body) == length else None
+
+
+def write_frame(stream: IO[bytes], body: bytes) -> None:
+    """One frame, sent at once."""
+    stream.write(len(body).to_bytes(LENGTH_BYTES, "little") + body)
+    stream.flush()
+
+
+class _Child:
+    """One running process: its pipes, and the requests it has not answered yet, oldest first."""
+
+    def __init__(self, command: list[str], env: dict[str, str]) -> None:
+        pipe = subprocess.PIPE
+        self.popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
+        self.unanswered: deque[Request] = deque()
+        self.stopping = False
+        self.tail: deque[str] = deque(maxlen=STDERR_LINES)
+        self._sending = threading.Lock()
+        self.stderr_reader = threading.Thread(target=self._drain, name="task-stderr", daemon=True)
+        self.stderr_reader.start()
+
+    def send(self, request: Request) -> None:
+        """Send, or do nothing if the process is gone: its reader says so."""
+        with self._sending, contextlib.suppress(OSError, ValueError):
+            write_frame(_open(self.popen.stdin), encode(request))
+
+    def _drain(self) -> None:
+        for raw in _open(self.popen.stderr):
+            line = raw[:2000].decode(errors="replace").rstrip()
+            self.tail.append(line)
+            log.debug("%s", line)
+
+    def close(self) -> None:
+        """Close the pipes of a process that has ended."""
+        self.stderr_reader.join(1.0)
+        for stream in (self.popen.stdin, self.popen.stdout, self.popen.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                if stream is not None:
+                    stream.close()
+
+
+class TaskProcess:
+    """Runs tasks in a child, which starts with the first request and may be stopped whenever it is idle.
+
+    Requests are answered in order. ``deliver`` is called on a reader thread with every reply, and must only hand
+    it on. A child that ends unasked gives one Failed of kind ``process`` for each unanswered request (one with an
+    empty ``request`` if there was none); the next request starts a new child.
+
+    On Linux the child also dies with the *thread* that first submits, so submit from one that lives long.
+    """
+
+    def __init__(
+        self, *, device: str = "auto", plugin: str | None = None, threads: int | None = None,
+        deliver: Callable[[Reply], None],
+    ) -> None:  # fmt: skip
+        self._device, self._plugin, self._threads, self._deliver = device, plugin, threads, deliver
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._reader: threading.Thread | None = None
+
+    @property
+    def pid(self) -> int | None:
+        child = self._child
+        return child.popen.pid if child else None
+
+    @property
+    def running(self) -> bool:
+        return self._child is not None
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is unanswered."""
+        child = self._child
+        return child is not None and bool(child.unanswered)
+
+    def submit(self, request: Request) -> None:
+        """Send a request; starts the child if there is none."""
+        with self._lock:
+            child = self._child or self._start()
+            child.unanswered.append(request)
+        child.send(request)
+
+    def cancel(self) -> None:
+        """Ask the child to give up all that was submitted so far; it answers each with Failed ``cancelled``."""
+        child = self._child
+        if child is not None and child.unanswered:
+            child.send(Cancel())
+
+    def kill(self) -> None:
+        """End the child now. Its unanswered requests get no answer."""
+        self.stop(0.0)
+
+    def stop(self, timeout_s: float = 5.0) -> None:
+        """End the child: asked first, killed after ``timeout_s``. Nothing is delivered after this returns."""
+        child, reader = self._child, self._reader
+        if child is None:
+            return
+        child.stopping = True
+        child.send(Shutdown())
+        try:
+            child.popen.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            child.popen.kill()
+            child.popen.wait()
+        if reader is not None and reader is not threading.current_thread():
+            reader.join()
+
+    def _start(self) -> _Child:
+        command = [
+            sys.executable,
+            "-m",
+            "fl_tasks.worker",
+            "--device",
+            self._device,
+            "--parent",
+            str(os.getpid()),
+        ]
+        if self._plugin:
+            command += ["--plugin", self._plugin]
+        if self._threads:
+            command += ["--threads", str(self._threads)]
+        child = _Child(command, _environment(self._threads))
+        self._child = child
+        self._reader = threading.Thread(target=self._read, args=(child,), name="task-replies", daemon=True)
+        self._reader.start()
+        return child
+
+    def _read(self, child: _Child) -> None:
+        stdout = _open(child.popen.stdout)
+        while (frame := read_frame(stdout)) is not None:
+            reply = decode(frame)
+            if not isinstance(reply, TrainingProgress):
+                child.unanswered.popleft()
+            self._deliver(reply)  # type: ignore[arg-type]
+        child.popen.wait()
+        child.close()
+        with self._lock:
+            if self._child is child:
+                self._child = None
+            unanswered = list(child.unanswered)
+        if not child.stopping:
+            for failed in _failures(child, unanswered):
+                self._deliver(failed)
+
+
+def _open(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise TypeError("every stream of the child is a pipe")
+    return stream
+
+
+def _environment(threads: int | None) -> dict[str, str]:
+    """The child's environment: this package importable, and no module of the current folder in the way."""
+    env = dict(os.environ, PYTHONSAFEPATH="1")
+    root = Path(__file__).resolve().parent.parent
+    if root.name not in ("site-packages", "dist-packages"):
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(root))))
+    if threads:
+        env["OMP_NUM_THREADS"] = str(threads)
+    return env
+
+
+def _failures(child: _Child, unanswered: list[Request]) -> list[Failed]:
+    status = child.popen.returncode
+    how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
+    if status == -signal.SIGKILL:
+        how += " (the system may have run out of memory)"
+    message = "\n".join([f"the task process {how}", *child.tail])
+    if not unanswered:
+        return [Failed("", PROCESS, message)]
+    return [Failed(type(r).__name__, PROCESS, message, round_of(r)) for r in unanswered]
+
+
+def round_of(request: Request) -> int:
+    """The round a request belongs to, or 0."""
+    return request.round_number if isinstance(request, Train) else 0

@@ -1,0 +1,226 @@
+"""A task whose model is a torch module: subclasses say which module, which data, and what a batch looks like."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fl_protocol.errors import ConfigError, DataError
+from fl_protocol.messages import Plan
+from fl_protocol.modelfile import read_header
+from fl_protocol.tensors import TensorSpec
+from fl_tasks import metrics
+from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch
+from fl_tasks.jobs import DataOptions
+from fl_tasks.params import LazyParams, Params, file_params, first_mismatch
+from fl_tasks.training import Examples, Recipe, fit, level
+
+EVAL_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The content of a torch task's Dataset. For evaluation all examples are in ``train``'s place."""
+
+    train: Examples
+    validation: Examples | None = None
+
+
+class TorchTask(ABC):
+    """Training and evaluation of a torch module on Splits. Keeps one module between rounds."""
+
+    classes: tuple[str, ...]
+    weighted = True
+    """Whether every class weighs the same in the loss, however rare."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+        self._device: torch.device | None = None
+        self._resident: tuple[tuple[str, int], nn.Module] | None = None
+        if place.threads:
+            torch.set_num_threads(place.threads)
+        torch.backends.cudnn.benchmark = False  # chooses by timing, which differs between runs
+        torch.backends.cudnn.deterministic = True
+
+    @abstractmethod
+    def build(self, model: str, image_size: int) -> nn.Module:
+        """A new module of that name, drawn from torch's current seed. Raises ConfigError for an unknown name."""
+
+    @abstractmethod
+    def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
+        """A Dataset whose content is Splits."""
+
+    @abstractmethod
+    def inputs(self, images: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Rows of Examples.images as the module takes them; augmented from ``generator`` if there is one."""
+
+    @abstractmethod
+    def metadata(self, model: str, image_size: int) -> dict[str, str]:
+        """What travels with a model: task, model, classes, image_size, preprocessing."""
+
+    def optimizer(self, module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+        """Fresh for every round: what one edge's optimizer remembers says nothing about the averaged model."""
+        return torch.optim.SGD(
+            module.parameters(), plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
+        )
+
+    def rate_factor(self, step: int, total: int) -> float:
+        """What the plan's learning rate is multiplied with."""
+        return level(step, total)
+
+    def device(self) -> str:
+        """``cpu`` or ``cuda:0``."""
+        return str(self._where())
+
+    def initialise(self, model: str, image_size: int, seed: int, init: Path | None) -> Model:
+        """From ``seed``, or with the tensors of the file ``init``."""
+        torch.manual_seed(seed)
+        module = self.build(model, image_size)
+        known = self.metadata(model, image_size)
+        if init is None:
+            return Model(params_of(module), known)
+        params = file_params(read_header(init))
+        try:
+            load_params(module, params)
+        except DataError as error:
+            raise DataError(f"{init} does not fit model {model}: {error}") from None
+        return Model(params, known)
+
+    def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
+        """One edge's part of a round. val_* are of the model just trained, on this edge's validation patients."""
+        splits: Splits = dataset.content
+        module = self._loaded(model)
+        module.to(self._where())
+        recipe = Recipe(self.inputs, len(self.classes), self._where(), self.rate_factor, self.weighted)
+        try:
+            loss = fit(module, self.optimizer(module, plan), splits.train, plan, recipe, watch)
+            found = {"train_loss": loss}
+            if splits.validation is not None and len(splits.validation):
+                probabilities = self._probabilities(module, splits.validation.images, watch)
+                scored = metrics.summary(splits.validation.labels, probabilities)
+                found |= {f"val_{name}": value for name, value in scored.items()}
+        finally:
+            self._rest(module)
+        return Update(_delta(module, model.params), len(splits.train), found)
+
+    def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
+        """loss, accuracy and auroc on all examples."""
+        examples = dataset.content.train
+        module = self._loaded(model)
+        try:
+            probabilities = self._probabilities(module, examples.images, watch)
+        finally:
+            self._rest(module)
+        found = metrics.summary(examples.labels, probabilities)
+        if not detail:
+            return Score(found)
+        shown = metrics.report(examples.labels, probabilities, examples.patients, list(self.classes))
+        return Score(found, shown)
+
+    def probabilities(self, model: Model, images: np.ndarray) -> np.ndarray:
+        """(n, classes) probabilities of rows as Examples hold them."""
+        module = self._loaded(model)
+        try:
+            return self._probabilities(module, images, Watch())
+        finally:
+            self._rest(module)
+
+    def _probabilities(self, module: nn.Module, images: np.ndarray, watch: Watch) -> np.ndarray:
+        device = self._where()
+        module.to(device).eval()
+        found = np.empty((len(images), len(self.classes)))
+        with torch.inference_mode():
+            for start in range(0, len(images), EVAL_BATCH):
+                watch.check()
+                rows = slice(start, start + EVAL_BATCH)
+                batch = self.inputs(torch.from_numpy(images[rows]).to(device), None)
+                found[rows] = torch.softmax(module(batch).double(), dim=1).cpu().numpy()
+        return found
+
+    def _loaded(self, model: Model) -> nn.Module:
+        """The resident module of the model's kind, with the model's values."""
+        kind = _kind_of(model)
+        if self._resident is None or self._resident[0] != kind:
+            self._resident = None  # let the old one go before the new one is made
+            self._resident = (kind, self.build(*kind))
+        module = self._resident[1]
+        load_params(module, model.params)
+        return module
+
+    def _where(self) -> torch.device:
+        if self._device is None:
+            self._device = _chosen_device(self._place.device)
+        return self._device
+
+    def _rest(self, module: nn.Module) -> None:
+        """Give the accelerator's memory back: another round may be minutes away."""
+        for weight in module.parameters():
+            weight.grad = None
+        if self._where().type == "cuda":
+            module.to("cpu")
+            torch.cuda.empty_cache()
+
+
+def _chosen_device(wanted: str) -> torch.device:
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise ConfigError(f"unknown device {wanted!r}: use auto, cpu or cuda")
+    if wanted == "cpu" or (wanted == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "this torch finds no CUDA device: use --device cpu, or install a CUDA build and driver"
+        )
+    return torch.device("cuda:0")
+
+
+def _kind_of(model: Model) -> tuple[str, int]:
+    try:
+        return model.metadata["model"], int(model.metadata["image_size"])
+    except (KeyError, ValueError):
+        raise DataError("the model file does not say which model it is: use one that Hilum wrote") from None
+
+
+def tensors_of(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """What is averaged: parameters and floating-point statistics. Integer counters stay behind."""
+    return ((name, tensor) for name, tensor in module.state_dict().items() if tensor.is_floating_point())
+
+
+def params_of(module: nn.Module) -> LazyParams:
+    """The module's values now and later, read when asked for."""
+    held = dict(tensors_of(module))
+    return LazyParams(_specs(held), lambda spec: _array(held[spec.name]))
+
+
+def load_params(module: nn.Module, params: Params) -> None:
+    """Copy ``params`` into ``module``. Raises DataError naming the first tensor that does not fit."""
+    held = dict(tensors_of(module))
+    if isinstance(params, LazyParams):
+        found = {spec.name: spec.shape for spec in params.specs}
+    else:
+        found = {name: values.shape for name, values in params.items()}
+    if wrong := first_mismatch({name: tuple(tensor.shape) for name, tensor in held.items()}, found):
+        raise DataError(f"{wrong}: use a file of the same model")
+    with torch.no_grad():
+        for name, tensor in held.items():
+            tensor.copy_(torch.from_numpy(np.array(params[name], dtype=np.float32)))
+
+
+def _delta(module: nn.Module, base: Params) -> LazyParams:
+    held = dict(tensors_of(module))
+    return LazyParams(_specs(held), lambda spec: _array(held[spec.name]) - base[spec.name])
+
+
+def _specs(held: dict[str, Tensor]) -> tuple[TensorSpec, ...]:
+    return tuple(TensorSpec(name, tuple(tensor.shape)) for name, tensor in held.items())
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    values: np.ndarray[Any, Any] = tensor.detach().cpu().numpy()
+    return values

@@ -1,0 +1,262 @@
+"""The task process: reads requests from its standard input, works on one at a time, writes replies.
+
+Run by process.py, never by hand. It ends with its parent, whatever the parent dies of.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from fl_protocol.errors import ConfigError
+from fl_protocol.modelfile import read_header
+from fl_tasks import jobs
+from fl_tasks.base import Cancelled, Dataset, Diverged, Model, Place, Task, Watch, get_task, load_plugin
+from fl_tasks.jobs import (
+    Cancel,
+    DataOptions,
+    Evaluate,
+    Evaluated,
+    Failed,
+    Initialise,
+    Initialised,
+    Prepare,
+    Prepared,
+    Reply,
+    Request,
+    Shutdown,
+    Train,
+    Trained,
+    TrainingProgress,
+)
+from fl_tasks.params import file_params, write_params
+from fl_tasks.process import read_frame, round_of, write_frame
+
+PROGRESS_EVERY_S = 0.5
+DATASETS_KEPT = 2
+
+
+class Inbox:
+    """Requests in order, numbered, read on a thread so that a Cancel is seen while one of them is at work."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._queue: queue.SimpleQueue[tuple[int, Request]] = queue.SimpleQueue()
+        self._cancelled_up_to = 0
+        threading.Thread(target=self._read, name="requests", daemon=True).start()
+
+    def next(self) -> tuple[int, Request]:
+        return self._queue.get()
+
+    def cancelled(self, number: int) -> bool:
+        return number <= self._cancelled_up_to
+
+    def _read(self) -> None:
+        count = 0
+        while (frame := read_frame(self._stream)) is not None:
+            request = jobs.decode(frame)
+            if isinstance(request, (Cancel, Shutdown)):
+                self._cancelled_up_to = count
+            if not isinstance(request, Cancel):
+                count += 1
+                self._queue.put((count, request))  # type: ignore[arg-type]
+        os._exit(0)  # the parent is gone: nobody waits for whatever the main thread is doing
+
+
+class Worker:
+    """Answers requests; keeps tasks and the last few datasets between them."""
+
+    def __init__(self, place: Place, outbox: IO[bytes], plugin: str | None = None) -> None:
+        self._place = place
+        self._plugin = plugin
+        self._outbox = outbox
+        self._tasks: dict[str, Task] = {}
+        self._datasets: dict[DataOptions, Dataset] = {}
+
+    def serve(self, inbox: Inbox) -> None:
+        """Answer until told to shut down."""
+        while True:
+            number, request = inbox.next()
+            if isinstance(request, Shutdown):
+                return
+            watch = Watch(lambda number=number: inbox.cancelled(number), self._reporter(request))  # type: ignore[misc]
+            self._send(self._answer(request, watch))
+
+    def _send(self, reply: Reply) -> None:
+        write_frame(self._outbox, jobs.encode(reply))
+
+    def _answer(self, request: Request, watch: Watch) -> Reply:
+        def failed(kind: str, message: str) -> Failed:
+            return Failed(type(request).__name__, kind, message, round_of(request))
+
+        try:
+            watch.check()
+            return self._perform(request, watch)
+        except Cancelled:
+            return failed(jobs.CANCELLED, "cancelled")
+        except Diverged as error:
+            return failed(jobs.DIVERGED, str(error))
+        except ConfigError as error:
+            return failed(jobs.DATA, str(error))
+        except OSError as error:
+            return failed(
+                jobs.DATA, f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
+            )
+        except Exception as error:  # noqa: BLE001 - the process boundary: the parent decides what a bug costs
+            if _out_of_memory(error):
+                return failed(jobs.MEMORY, "out of memory: use a smaller batch, image size or model")
+            traceback.print_exc()
+            return failed(jobs.BUG, traceback.format_exc())
+
+    def _perform(self, request: Request, watch: Watch) -> Reply:
+        if isinstance(request, Prepare):
+            return self._prepare(request, watch)
+        if isinstance(request, Initialise):
+            return self._initialise(request)
+        if isinstance(request, Train):
+            return self._train(request, watch)
+        if isinstance(request, Evaluate):
+            return self._evaluate(request, watch)
+        raise TypeError(f"no request: {request!r}")
+
+    def _prepare(self, request: Prepare, watch: Watch) -> Prepared:
+        task = self._task(request.options.task)
+        self._datasets.pop(request.options, None)  # asked for anew: the folder may have changed
+        dataset = self._dataset(request.options, watch)
+        return Prepared(dataset.summary, dataset.problems, dataset.num_examples, task.device())
+
+    def _initialise(self, request: Initialise) -> Initialised:
+        init = Path(request.init) if request.init else None
+        model = self._task(request.task).initialise(request.model, request.image_size, request.seed, init)
+        write_params(Path(request.out), model.params, model.metadata)
+        return Initialised(request.out, dict(model.metadata))
+
+    def _train(self, request: Train, watch: Watch) -> Trained:
+        dataset = self._dataset(request.options, watch)
+        plan = replace(request.plan, seed=training_seed(request))
+        model = _model(request.model_file, request.options, request.model)
+        update = self._task(request.options.task).train(model, plan, dataset, watch)
+        out = Path(request.out)
+        if not write_params(out, update.delta, {}, durable=False):  # after a power cut it is trained again
+            out.unlink()
+            raise Diverged("the trained weights are not finite: lower --learning-rate")
+        watch.check()
+        return Trained(request.round_number, request.out, update.num_examples, update.metrics)
+
+    def _evaluate(self, request: Evaluate, watch: Watch) -> Evaluated:
+        dataset = self._dataset(request.options, watch)
+        model = _model(request.model_file, request.options, "")
+        task = self._task(request.options.task)
+        score = task.evaluate(model, dataset, watch, detail=request.detail)
+        return Evaluated(score.metrics, score.detail)
+
+    def _task(self, name: str) -> Task:
+        if self._plugin:
+            load_plugin(self._plugin)
+        if name not in self._tasks:
+            self._tasks[name] = get_task(name, self._place)
+        return self._tasks[name]
+
+    def _dataset(self, options: DataOptions, watch: Watch) -> Dataset:
+        if options not in self._datasets:
+            while len(self._datasets) >= DATASETS_KEPT:
+                del self._datasets[next(iter(self._datasets))]
+            self._datasets[options] = self._task(options.task).prepare(options, watch)
+        return self._datasets[options]
+
+    def _reporter(self, request: Request) -> Callable[[float, float | None], None]:
+        last = -PROGRESS_EVERY_S
+
+        def report(fraction: float, loss: float | None) -> None:
+            nonlocal last
+            now = time.monotonic()
+            if isinstance(request, Train) and now - last >= PROGRESS_EVERY_S:
+                last = now
+                self._send(TrainingProgress(request.round_number, min(1.0, fraction), loss))
+
+        return report
+
+
+def training_seed(request: Train) -> int:
+    """The seed of one edge's round: every shard and round draws its own numbers from the plan's seed."""
+    words = [request.plan.seed, request.round_number, request.options.shard, request.options.shards]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _model(path: str, options: DataOptions, name: str) -> Model:
+    file = read_header(Path(path))
+    known = {"task": options.task, "model": name, "image_size": str(options.image_size)}
+    return Model(file_params(file), {**{k: v for k, v in known.items() if v}, **file.metadata})
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Torch has a class for CUDA's and a plain RuntimeError for the CPU's."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+
+
+def _die_with(parent: int) -> None:
+    """Linux ends us with the parent; elsewhere the end of standard input does (Inbox)."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+    if os.getppid() != parent:
+        os._exit(0)
+
+
+def _private_pipe() -> IO[bytes]:
+    """Standard output for replies alone; whatever prints goes to standard error."""
+    outbox = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return outbox
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="fl_tasks.worker")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--plugin")
+    parser.add_argument("--parent", type=int, default=os.getppid())
+    return parser.parse_args()
+
+
+def _give_way() -> None:
+    """Training is batch work: it yields to the process that holds the connection, and keeps its cache for longer."""
+    with contextlib.suppress(OSError, AttributeError):
+        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    os.nice(5)
+
+
+def main() -> None:
+    """Serve until the parent shuts us down or is gone."""
+    arguments = _arguments()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    _die_with(arguments.parent)
+    _give_way()
+    outbox = _private_pipe()
+    if arguments.plugin:
+        sys.path.append(str(Path.cwd()))
+    worker = Worker(Place(arguments.device, arguments.threads), outbox, arguments.plugin)
+    worker.serve(Inbox(sys.stdin.buffer))
+    outbox.flush()
+    os._exit(0)  # nothing to save; torch's own exit takes longer than a person waits
+
+
+if __name__ == "__main__":
+    main()

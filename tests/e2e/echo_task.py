@@ -1,0 +1,90 @@
+"""A plug-in task without torch and without images, so that a round takes as long as its messages.
+
+An update is a pure function of the model, the plan's seed, the round and the shard. Models are ``tiny`` (28 bytes) or
+``mb-N`` (N MB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from fl_protocol.errors import ConfigError, DataError
+from fl_protocol.messages import DataSummary, Plan
+from fl_protocol.modelfile import read_header
+from fl_protocol.tensors import TensorSpec
+from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch, register
+from fl_tasks.jobs import DataOptions
+from fl_tasks.params import LazyParams, file_params, first_mismatch
+
+TINY = (TensorSpec("a", (3,)), TensorSpec("b", (2, 2)))
+
+
+def specs_of(model: str) -> tuple[TensorSpec, ...]:
+    """The layout of a model by name."""
+    if model == "tiny":
+        return TINY
+    kind, _, megabytes = model.partition("-")
+    if kind != "mb" or not megabytes.isdigit():
+        raise ConfigError(f"unknown model {model!r}: use tiny or mb-N")
+    return tuple(TensorSpec(f"t{index}", (int(megabytes) * 250_000 // 4,)) for index in range(4))
+
+
+class Echo:
+    """Learns nothing, quickly."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    def device(self) -> str:
+        return "cpu"
+
+    def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
+        watch.check()
+        count = 10 + options.shard
+        return Dataset(DataSummary(count, count, count, 0, classes={"echo": count}), count, (), options.shard)
+
+    def initialise(self, model: str, image_size: int, seed: int, init: Path | None) -> Model:
+        specs = specs_of(model)
+        params = LazyParams(specs, lambda spec: _values(spec, seed))
+        if init is not None:
+            params = file_params(read_header(init))
+            wanted, found = ({s.name: s.shape for s in layout} for layout in (specs, params.specs))
+            wrong = first_mismatch(wanted, found)
+            if wrong:
+                raise DataError(f"{init} does not fit model {model}: {wrong}")
+        return Model(params, {"task": "echo", "model": model, "image_size": str(image_size)})
+
+    def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
+        _wait(watch)
+        watch.progress(1.0, 0.5)
+        specs = tuple(TensorSpec(name, tuple(model.params[name].shape)) for name in sorted(model.params))
+
+        def delta(spec: TensorSpec) -> np.ndarray:
+            moved: np.ndarray = _values(spec, plan.seed) - np.float32(0.1) * model.params[spec.name]
+            return moved.astype(np.float32)
+
+        return Update(LazyParams(specs, delta), dataset.num_examples, {"loss": 1.0 / dataset.num_examples})
+
+    def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
+        first = next(iter(sorted(model.params)))
+        return Score({"loss": float(np.abs(model.params[first]).mean())}, {} if detail else None)
+
+
+def _values(spec: TensorSpec, seed: int) -> np.ndarray:
+    rng = np.random.default_rng([seed, len(spec.name), spec.num_values])
+    return rng.standard_normal(spec.shape, dtype=np.float32)
+
+
+def _wait(watch: Watch) -> None:
+    end = time.monotonic() + float(os.environ.get("ECHO_DELAY_S", "0"))
+    gate = os.environ.get("ECHO_GATE")
+    while time.monotonic() < end or (gate and not Path(gate).exists()):
+        watch.check()
+        time.sleep(0.01)
+
+
+register("echo", Echo)

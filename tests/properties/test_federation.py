@@ -1,0 +1,426 @@
+"""A federation against a model of its own: clients come, go, lie and repeat, time passes, the process dies.
+
+The model keeps what performed effects promised: the open round, its cohort, and the updates in the journal. A crash may
+come between any two effects; what was not performed is lost, and the restart goes by the journal alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from aggregator import events as ev
+from aggregator.cohort import Share
+from aggregator.federation import Phase
+from aggregator.round import Update
+from fl_protocol import messages as msg
+from fl_protocol.codec import decode, encode
+from fl_protocol.topics import Kind
+from tests import federations as fed
+from tests.federations import Disk, model_after, update_of
+
+CLIENTS = "abcde"
+clients = st.sampled_from(CLIENTS)
+shares = st.one_of(
+    st.integers(1, 4).map(lambda count: Share(count=count)),
+    st.sampled_from([0.3, 0.5, 1.0]).map(lambda fraction: Share(fraction=fraction)),
+)
+
+
+@dataclass
+class Promised:
+    """The round under way, as performed effects made it."""
+
+    number: int
+    attempt: int
+    cohort: set[str]
+    base: str
+    quorum: int
+    updates: dict[str, Update] = field(default_factory=dict)
+    closed: bool = False
+    digest: str | None = None
+
+
+class FederationMachine(RuleBasedStateMachine):
+    """Rules are what can happen; ``_perform`` holds every effect against what was promised before it."""
+
+    @initialize(
+        rounds=st.integers(1, 4), min_clients=st.integers(1, 3), cohort=shares, quorum=shares,
+        retries=st.integers(0, 2), evaluate=st.booleans(), here=st.sets(clients),
+    )  # fmt: skip
+    def begin(
+        self, rounds: int, min_clients: int, cohort: Share, quorum: Share, retries: int, evaluate: bool,
+        here: set[str],
+    ) -> None:  # fmt: skip
+        if cohort.count and quorum.count:  # the command line refuses a quorum above the cohort
+            quorum = Share(count=min(cohort.count, quorum.count))
+        self.config = fed.rule(
+            rounds=rounds,
+            min_clients=min_clients,
+            cohort=cohort,
+            quorum=quorum,
+            retries=retries,
+            evaluate=evaluate,
+        )
+        self.now = 0.0
+        self.disk = Disk()
+        self.open: Promised | None = None
+        self.models = [fed.BASE]
+        self.ended = False
+        self._start()
+        self._come(sorted(here))
+
+    def _come(self, names: list[str]) -> None:
+        for client in names:
+            self.present[client] = 10
+            self._handle(ev.ClientReady(client, 10))
+
+    def _start(self) -> None:
+        self.present: dict[str, int] = {}
+        self.todo: list[ev.Event] = []
+        self.ended = False
+        self.federation = self.disk.federation(self.config)
+        self._perform(self.federation.start(self.now, self.disk.open))
+
+    # --- effects against promises -----------------------------------------------------------------------
+
+    def _perform(self, effects: list[ev.Effect], cut: int | None = None) -> None:
+        for effect in effects[:cut]:
+            PROMISES[type(effect)](self, effect)
+            self.disk.perform(effect)
+
+    def _handle(self, event: ev.Event, cut: int | None = None) -> list[ev.Effect]:
+        effects = self.federation.handle(event, self.now)
+        self._perform(effects, cut)
+        return effects
+
+    def _keep_round(self, effect: ev.KeepRound) -> None:
+        before = self.open
+        assert effect.number == len(self.disk.records) + 1
+        assert effect.base == self.models[-1]
+        assert 1 <= effect.quorum <= len(effect.cohort)
+        assert effect.quorum == (self.config.quorum.count or effect.quorum)
+        carried = before.updates if before else {}
+        assert set(carried) <= set(effect.cohort) <= set(self.present) | set(carried)
+        assert len(set(self.present) | set(carried)) >= self.config.min_clients
+        if before:
+            assert (before.number, before.closed) == (effect.number, False)
+            assert effect.attempt == before.attempt + 1 <= self.config.retries + 1
+        else:
+            assert effect.attempt == 1
+        self.open = Promised(
+            effect.number, effect.attempt, set(effect.cohort), effect.base, effect.quorum, dict(carried)
+        )
+
+    def _keep_update(self, effect: ev.KeepUpdate) -> None:
+        assert self.open is not None and not self.open.closed
+        client = effect.update.client_id
+        assert effect.round_number == self.open.number
+        assert client in self.open.cohort and client not in self.open.updates
+        assert 1 <= effect.update.num_examples <= self.present[client]
+        self.open.updates[client] = effect.update
+
+    def _answer(self, effect: ev.Answer) -> None:
+        if effect.verdict == msg.ACCEPTED:
+            kept = self.open.updates.get(effect.client_id) if self.open else None
+            held = kept is not None and kept.transfer == effect.transfer
+            last = len(self.disk.records)
+            assert held or self._counts_already(effect.client_id, last), "kept before it is answered"
+        else:
+            assert effect.reason
+
+    def _aggregate(self, effect: ev.Aggregate) -> None:
+        assert self.open is not None
+        assert (effect.round_number, effect.base) == (self.open.number, self.open.base)
+        assert effect.updates == tuple(self.open.updates[client] for client in sorted(self.open.updates))
+        assert len(effect.updates) >= self.open.quorum
+        assert self.open.digest is None, "an adopted model is not folded again"
+        self.open.closed = True
+        self.todo = [ev.Aggregated(effect.round_number, model_after(effect.round_number, effect.updates))]
+
+    def _adopt(self, effect: ev.AdoptModel) -> None:
+        assert self.open is not None and self.open.closed
+        assert effect.digest == model_after(self.open.number, self.open.updates.values())
+        assert effect.predecessor == self.open.base
+        if self.open.digest is None:
+            self.models.append(effect.digest)
+        self.open.digest = effect.digest
+
+    def _evaluate(self, effect: ev.Evaluate) -> None:
+        assert self.open is not None and self.open.digest == effect.digest
+        self.todo = [ev.Evaluated(effect.round_number, {"auroc": 0.5} if self.config.evaluate else None)]
+
+    def _keep_record(self, effect: ev.KeepRecord) -> None:
+        record = effect.record
+        assert self.open is not None
+        assert record["round"] == self.open.number == len(self.disk.records) + 1
+        assert record["accepted"] == sorted(self.open.updates)
+        assert record["num_examples"] == sum(update.num_examples for update in self.open.updates.values())
+        assert set(record["accepted"]).isdisjoint(record["stragglers"])
+        assert set(record["accepted"]) | set(record["stragglers"]) <= set(record["cohort"])
+        assert set(record["cohort"]) == self.open.cohort
+        assert record["model_sha256"] == self.models[-1]
+        if record["outcome"] == "abandoned":
+            assert not self.open.closed
+        else:
+            assert self.open.digest == self.models[-1]
+            assert (record["outcome"] == "closed") == (set(record["accepted"]) == self.open.cohort)
+        self.open = None
+
+    def _abandon(self, effect: ev.Abandon) -> None:
+        assert self.open is not None and not self.open.closed
+        assert (effect.round_number, effect.attempt) == (self.open.number, self.open.attempt)
+        assert len(self.open.updates) < self.open.quorum
+        assert effect.again == (effect.attempt <= self.config.retries)
+
+    def _announce(self, effect: ev.Announce) -> None:
+        assert decode(encode(effect.state), Kind.ROUND) == effect.state
+        if effect.state.phase == msg.OPEN:
+            assert self.open is not None
+            assert set(effect.state.cohort) == self.open.cohort
+            assert effect.state.base == self.models[-1]
+
+    def _finish(self, effect: ev.Finish) -> None:
+        assert len(self.disk.records) >= self.config.rounds
+        self.ended = True
+
+    def _fail(self, effect: ev.Fail) -> None:
+        assert self.disk.records[-1]["outcome"] == "abandoned"
+        self.ended = True
+
+    # --- what can happen --------------------------------------------------------------------------------
+
+    @rule(client=clients, num_examples=st.sampled_from([1, 10, 100]))
+    def joins(self, client: str, num_examples: int) -> None:
+        self.present[client] = num_examples
+        self._handle(ev.ClientReady(client, num_examples))
+
+    @rule(client=clients)
+    def leaves(self, client: str) -> None:
+        self.present.pop(client, None)
+        self._handle(ev.ClientGone(client))
+
+    @rule(
+        client=clients, try_number=st.integers(0, 1), num_examples=st.sampled_from([0, 1, 10, 1000]),
+        behind=st.sampled_from([0, 0, 0, 0, 1, -1, -5]), base_behind=st.sampled_from([0, 0, 0, 1]),
+    )  # fmt: skip
+    def sends(self, client: str, try_number: int, num_examples: int, behind: int, base_behind: int) -> None:
+        self._sends(client, try_number, num_examples, behind, base_behind)
+
+    @rule(client=clients)
+    def sends_what_is_asked(self, client: str) -> None:
+        self._sends(client, 0, 1, 0, 0)
+
+    def _sends(self, client: str, try_number: int, num_examples: int, behind: int, base_behind: int) -> None:
+        current = self.open.number if self.open else len(self.disk.records)
+        number = max(0, current - behind)
+        base = self.models[max(0, len(self.models) - 1 - base_behind)]
+        update = update_of(client, number, num_examples, try_number)
+        wanted = self._verdict(update, number, base)
+        held = len(self.open.updates) if self.open else 0
+        effects = self._handle(ev.UpdateArrived(number, base, update))
+        answer = fed.of_kind(effects, ev.Answer)[0]
+        assert answer.verdict == wanted
+        kept = fed.of_kind(effects, ev.KeepUpdate)
+        assert len(kept) <= (wanted == msg.ACCEPTED)
+        if self.open and self.open.number == number:
+            assert len(self.open.updates) == held + len(kept)
+
+    def _counts_already(self, client: str, number: int) -> bool:
+        """It is in the model of the round before: only the answer was lost."""
+        last = self.disk.records[-1] if self.disk.records else None
+        return last is not None and last["round"] == number and client in last["accepted"]
+
+    def _verdict(self, update: Update, number: int, base: str) -> str:
+        """What the rule of the design says, in its own words."""
+        current, client = self.open, update.client_id
+        if current and client in current.updates and current.updates[client].transfer == update.transfer:
+            return msg.ACCEPTED
+        collecting = current is not None and not current.closed
+        if number >= 1 and (
+            number <= len(self.disk.records) or (current and current.closed and number <= current.number)
+        ):
+            return msg.ACCEPTED if self._counts_already(client, number) else msg.LATE
+        if not collecting or current is None or number != current.number or base != current.base:
+            return msg.REJECTED
+        fits = 1 <= update.num_examples <= self.present.get(client, 0)
+        return (
+            msg.ACCEPTED
+            if fits and client in current.cohort and client not in current.updates
+            else msg.REJECTED
+        )
+
+    @rule()
+    def everybody_comes(self) -> None:
+        self._come([client for client in CLIENTS if client not in self.present])
+
+    @precondition(lambda self: self.federation.phase is Phase.OPEN)
+    @rule(data=st.data(), answered=st.integers(0, 2))
+    def few_answer_in_time(self, data: st.DataObject, answered: int) -> None:
+        """Some of the cohort send their update, some leave, and the deadline comes."""
+        assert self.open is not None
+        attempt, cohort = self.open.attempt, sorted(self.open.cohort & set(self.present))
+        for client in cohort[:answered]:
+            self._sends(client, 0, 1, 0, 0)
+        for client in cohort[answered:]:
+            if data.draw(st.booleans()):
+                self.leaves(client)
+        state = self.federation.state()
+        if (state.phase, state.attempt) == (msg.OPEN, attempt):
+            self.now += self.config.deadline_s
+            self._handle(ev.Ticked())
+
+    @rule(client=clients, behind=st.sampled_from([0, 0, 1]))
+    def declines(self, client: str, behind: int) -> None:
+        number = (self.open.number if self.open else len(self.disk.records)) - behind
+        self._handle(ev.ClientDeclined(client, number, "no data"))
+
+    @rule(
+        client=clients,
+        reason=st.sampled_from(["not_finite", "bad_digest", msg.LATE]),
+        behind=st.integers(0, 1),
+    )
+    def is_refused(self, client: str, reason: str, behind: int) -> None:
+        number = (self.open.number if self.open else len(self.disk.records)) - behind
+        waited = set(self.federation.round.waited_for) if self.federation.round else set()
+        phase = self.federation.phase
+        self._handle(ev.UpdateRefused(client, f"{number}-x", reason, round_number=number))
+        if behind and phase is Phase.OPEN:
+            assert self.federation.round is not None
+            assert self.federation.round.waited_for == waited, (
+                "the last round's quarrel is not this one's answer"
+            )
+
+    @rule(client=clients)
+    def sends_rubbish(self, client: str) -> None:
+        self._handle(ev.FrameRefused(client, "not_msgpack"))
+
+    @rule(seconds=st.sampled_from([0.0, 1.0, 9.9, 10.0, 30.0, 60.0, 1000.0]))
+    def time_passes(self, seconds: float) -> None:
+        self.now += seconds
+        self._handle(ev.Ticked())
+        instant = self.federation.next_instant()
+        assert instant is None or instant > self.now
+
+    @precondition(lambda self: self.federation.next_instant() is not None)
+    @rule()
+    def the_next_instant_comes(self) -> None:
+        instant = self.federation.next_instant()
+        assert instant is not None
+        self.now = max(self.now, instant)
+        self._handle(ev.Ticked())
+        instant = self.federation.next_instant()
+        assert instant is None or instant > self.now
+
+    @precondition(lambda self: self.todo)
+    @rule()
+    def work_ends(self) -> None:
+        self._handle(self.todo.pop())
+
+    @rule()
+    def the_process_is_killed(self) -> None:
+        self._start()
+
+    @rule(
+        cut=st.integers(0, 3),
+        client=clients,
+        kind=st.sampled_from(["update", "work", "tick", "join", "leave"]),
+    )
+    def the_process_is_killed_between_two_effects(self, cut: int, client: str, kind: str) -> None:
+        number = self.open.number if self.open else 1
+        event: ev.Event = ev.Ticked()
+        if kind == "update":
+            event = ev.UpdateArrived(number, self.models[-1], update_of(client, number, 1))
+        elif kind == "work" and self.todo:
+            event = self.todo.pop()
+        elif kind == "join":
+            self.present[client] = 10
+            event = ev.ClientReady(client, 10)
+        elif kind == "leave":
+            self.present.pop(client, None)
+            event = ev.ClientGone(client)
+        self._handle(event, cut)
+        self._start()
+
+    @rule(more=st.integers(-1, 1))
+    def the_run_is_resumed_with_another_number_of_rounds(self, more: int) -> None:
+        self.config = replace(self.config, rounds=max(1, self.config.rounds + more))
+        self._start()
+
+    # --- what must hold at any time ---------------------------------------------------------------------
+
+    @invariant()
+    def records_are_consecutive_and_each_round_has_one(self) -> None:
+        if not hasattr(self, "disk"):
+            return
+        assert [record["round"] for record in self.disk.records] == list(range(1, len(self.disk.records) + 1))
+
+    @invariant()
+    def the_journal_and_the_machine_agree(self) -> None:
+        if not hasattr(self, "disk"):
+            return
+        kept = {update.client_id: update for update in self.disk.open.accepted} if self.disk.open else {}
+        assert kept == (self.open.updates if self.open else {})
+        state = self.federation.state()
+        assert decode(encode(state), Kind.ROUND) == state
+        if self.federation.round is not None:
+            assert self.federation.round.accepted == kept
+        assert (self.federation.phase in (Phase.AGGREGATING, Phase.EVALUATING)) <= bool(self.todo)
+
+    def _honest_step(self, step: int) -> None:
+        for number in range(14):  # 0.3 of so many is a quorum of four
+            if f"h{number}" not in self.present:
+                self.present[f"h{number}"] = 50
+                self._handle(ev.ClientReady(f"h{number}", 50))
+        if self.todo:
+            self._handle(self.todo.pop())
+        elif self.federation.round is not None:
+            for client in sorted(self.federation.round.waited_for & set(self.present)):
+                if self.federation.phase is Phase.OPEN:
+                    self._sends(client, step, 1, 0, 0)
+        if self.federation.phase is Phase.OPEN:
+            self.the_next_instant_comes()
+
+    def teardown(self) -> None:
+        """Enough honest clients, and the run comes to its end in few steps."""
+        if not hasattr(self, "disk"):
+            return
+        if self.ended:
+            self._start()
+        for step in range(60 * (self.config.rounds + 1)):
+            if not self.ended:
+                self._honest_step(step)
+        assert self.ended
+        failed = self.disk.records[-1]["outcome"] == "abandoned"
+        assert failed or len(self.disk.records) >= self.config.rounds
+
+
+PROMISES: dict[type[Any], Callable[[FederationMachine, Any], None]] = {
+    ev.KeepRound: FederationMachine._keep_round,
+    ev.KeepUpdate: FederationMachine._keep_update,
+    ev.Answer: FederationMachine._answer,
+    ev.Announce: FederationMachine._announce,
+    ev.Aggregate: FederationMachine._aggregate,
+    ev.AdoptModel: FederationMachine._adopt,
+    ev.Evaluate: FederationMachine._evaluate,
+    ev.KeepRecord: FederationMachine._keep_record,
+    ev.Abandon: FederationMachine._abandon,
+    ev.Finish: FederationMachine._finish,
+    ev.Fail: FederationMachine._fail,
+}
+
+
+def test_federation_keeps_every_promise() -> None:
+    run_state_machine_as_test(FederationMachine, settings=settings(max_examples=250, stateful_step_count=40))

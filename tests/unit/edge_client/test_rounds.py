@@ -1,0 +1,56 @@
+"""What a round wants of one client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edge_client.rounds import assignment_of, counts, training_seed
+from fl_protocol.messages import AGGREGATING, FINISHED, WAITING, RoundState
+from tests.unit.edge_client.sessions import ME, MODEL, MODEL2, PLAN, round_state
+
+KEY = (1, MODEL.digest)
+
+
+def test_an_assignment_is_what_the_open_round_says() -> None:
+    found = assignment_of(round_state(attempt=2), ME)
+    assert found is not None
+    assert (found.key, found.attempt, found.task, found.model, found.image_size) == (
+        KEY, 2, "chest-xray", "hilum-cnn", 32
+    )  # fmt: skip
+    assert found.plan == replace(PLAN, seed=training_seed(PLAN.seed, 1, ME))
+    assert 0 <= found.plan.seed < 2**63
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        round_state(phase=WAITING),
+        round_state(cohort=("site-b",)),
+        round_state(base=None),
+        round_state(plan=None),
+    ],
+)
+def test_no_assignment(state: RoundState | None) -> None:
+    assert assignment_of(state, ME) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        (None, False),
+        (round_state(), True),
+        (round_state(attempt=9), True),
+        (round_state(cohort=("site-b",)), False),
+        (round_state(2), False),
+        (round_state(base=MODEL2.digest), False),
+        (round_state(0, WAITING, cohort=()), True),
+        (round_state(1, WAITING, cohort=()), False),
+        (round_state(1, AGGREGATING), False),
+        (round_state(1, FINISHED), False),
+    ],
+)
+def test_what_still_counts(state: RoundState | None, wanted: bool) -> None:
+    assert counts(state, ME, KEY) is wanted

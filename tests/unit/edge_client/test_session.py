@@ -1,0 +1,493 @@
+"""The edge's state machine: what it trains, offers and says, whatever happens in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edge_client import events as ev
+from edge_client.rounds import training_seed
+from edge_client.session import SETTLED_S, TRANSITIONS, Work
+from fl_protocol.errors import AccessRefused, DataError
+from fl_protocol.messages import (
+    ACCEPTED,
+    AGGREGATING,
+    FINISHED,
+    LATE,
+    REJECTED,
+    STOPPED,
+    WAITING,
+    Ack,
+    AggregatorState,
+    Cancel,
+    ClientState,
+    Decline,
+    Hello,
+    Offer,
+    Ping,
+    Progress,
+    Refusal,
+    Rejection,
+    RoundState,
+    Welcome,
+)
+from tests.unit.edge_client.sessions import (
+    AGG,
+    AGG2,
+    INSTANCE,
+    ME,
+    MODEL,
+    MODEL2,
+    PLAN,
+    SUMMARY,
+    Play,
+    of,
+    offers,
+    round_state,
+    sent,
+    told,
+    update_of,
+)
+
+
+def test_a_round_from_invitation_to_verdict() -> None:
+    play = Play()
+    started = play.ready()
+    assert [effect.assignment.key for effect in of(ev.StartTraining, started)] == [(1, MODEL.digest)]
+    assert sent(ClientState, started)[-1].num_examples == 8, "told at once: an offer counts only after it"
+    offered = play.trained()
+    offer = sent(Offer, offered)[0]
+    assert (offer.round_number, offer.base, offer.num_examples, offer.metrics) == (
+        1,
+        MODEL.digest,
+        8,
+        {"loss": 0.5},
+    )
+    assert of(ev.SendChunks, offered) == [], "three chunks wait for credit"
+    granted = play.ack(offered, window=32)
+    assert of(ev.SendChunks, granted)[0].indexes == (0, 1, 2)
+    over = play.ack(offered, ACCEPTED)
+    assert told(over) == ["VerdictReceived"]
+    assert of(ev.KeepAccepted, over)
+    assert sent(ClientState, play.later(SETTLED_S))[-1].state == "ready"
+    assert of(ev.DropUpdate, play.hear(round_state(2, base=MODEL2.digest)))
+
+
+def test_a_state_is_told_once_it_lasts_and_never_twice() -> None:
+    play = Play()
+    play.ready()
+    assert play.session.deadline() == pytest.approx(SETTLED_S)
+    assert sent(ClientState, play.later(SETTLED_S / 2)) == []
+    told_late = sent(ClientState, play.later(SETTLED_S / 2))
+    assert told_late == [ClientState(INSTANCE, "training", 1, 8, SUMMARY, "cpu")]
+    assert sent(ClientState, play.later(60.0)) == []
+
+
+def test_a_quick_round_tells_no_state() -> None:
+    play = Play()
+    play.ready()
+    play.later(SETTLED_S)
+    offered = play.trained()
+    over = play.ack(offered, ACCEPTED)
+    again = play.hear(round_state(2))
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, again)] == [2]
+    assert sent(ClientState, [*offered, *over, *again]) == []
+
+
+def test_an_update_of_one_chunk_goes_along_with_its_offer() -> None:
+    play = Play()
+    play.ready()
+    effects = play.trained(update_of(size=4000))
+    assert of(ev.SendChunks, effects)[0].indexes == (0,)
+
+
+def test_the_seed_is_the_clients_own_and_stable() -> None:
+    play = Play()
+    plan = of(ev.StartTraining, play.ready())[0].assignment.plan
+    assert plan == replace(PLAN, seed=training_seed(7, 1, ME))
+    assert training_seed(7, 1, "site-b") != plan.seed
+    assert training_seed(7, 2, ME) != plan.seed
+    assert training_seed(7, 1, ME) == 9098948189008123822
+
+
+def test_nothing_is_said_of_ourselves_before_the_welcome() -> None:
+    play = Play()
+    effects = play.hear(
+        ev.BrokerConnected(None),
+        AggregatorState(True, AGG),
+        round_state(),
+        ev.DataPrepared(SUMMARY, 8, "cpu"),
+    )
+    assert sent(ClientState, effects) == []
+    assert of(ev.StartTraining, effects) == []
+    assert of(ev.StartTraining, play.hear(Welcome(INSTANCE)))
+
+
+def test_a_refusal_ends_it() -> None:
+    play = Play()
+    play.hear(ev.BrokerConnected(None), AggregatorState(True, AGG))
+    assert play.hear(Refusal("dd" * 8, "not us")) == []
+    (leave,) = of(ev.Leave, play.hear(Refusal(INSTANCE, "the name is another's")))
+    assert isinstance(leave.error, AccessRefused)
+    assert str(leave.error) == "the name is another's"
+    assert play.session.over
+    assert not play.session.link.welcomed
+    assert play.hear(round_state(), Welcome(INSTANCE)) == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        round_state(2, base=MODEL2.digest),
+        round_state(1, cohort=("site-b",)),
+        round_state(1, AGGREGATING),
+        round_state(1, STOPPED),
+        round_state(1, base=MODEL2.digest),
+        round_state(0, WAITING, base=MODEL2.digest, cohort=()),
+    ],
+)
+def test_training_is_cancelled_when_the_round_moves_on(state: RoundState) -> None:
+    play = Play()
+    play.ready()
+    effects = play.hear(state)
+    assert of(ev.CancelTraining, effects) == [ev.CancelTraining(1)]
+    late = play.trained(update_of())
+    assert of(ev.DropUpdate, late)
+    assert offers(late) == []
+
+
+def test_between_two_attempts_the_work_goes_on_and_is_not_done_twice() -> None:
+    play = Play()
+    play.ready()
+    assert of(ev.CancelTraining, play.hear(round_state(0, WAITING, cohort=(), attempt=0))) == []
+    offered = play.trained()
+    assert len(offers(offered)) == 1
+    again = play.hear(round_state(1, attempt=2))
+    assert of(ev.StartTraining, again) == []
+    assert play.session.work is Work.UPLOADING
+    play.ack(offered, ACCEPTED)
+    assert of(ev.StartTraining, play.hear(round_state(1, attempt=3))) == []
+
+
+def test_a_cancel_is_obeyed_until_the_next_attempt() -> None:
+    play = Play()
+    play.ready()
+    assert of(ev.CancelTraining, play.hear(Cancel(1, "enough")))
+    assert of(ev.StartTraining, play.hear(round_state())) == []
+    assert of(ev.StartTraining, play.hear(round_state(attempt=2)))
+
+
+def test_a_failed_training_declines_the_attempt() -> None:
+    play = Play()
+    play.ready()
+    effects = play.hear(ev.WorkFailed(1, "the loss\nis not finite"))
+    assert sent(Decline, effects) == [Decline(1, "the loss is not finite")]
+    assert sent(ClientState, play.later(SETTLED_S))[-1].state == "ready"
+    assert of(ev.StartTraining, play.hear(round_state())) == []
+    assert of(ev.StartTraining, play.hear(round_state(attempt=2)))
+
+
+def test_the_answer_of_a_cancelled_training_is_no_decline() -> None:
+    play = Play()
+    play.ready()
+    play.hear(round_state(2))
+    assert play.session.work is Work.TRAINING
+    assert sent(Decline, play.hear(ev.WorkFailed(1, "cancelled", cancelled=True))) == []
+    assert sent(Decline, play.hear(ev.WorkFailed(2, "cancelled", cancelled=True))) == []
+    assert sent(Decline, play.hear(ev.WorkFailed(1, "of the round before"))) == []
+
+
+def test_bad_data_ends_it_and_other_trouble_is_tried_again() -> None:
+    play = Play()
+    play.join()
+    assert of(ev.PrepareData, play.hear(round_state(0, WAITING))) == [ev.PrepareData("chest-xray", 32)]
+    assert told(play.hear(ev.WorkFailed(0, "the process died"))) == ["Warned"]
+    assert of(ev.PrepareData, play.later(29)) == []
+    assert of(ev.PrepareData, play.later(2))
+    (leave,) = of(ev.Leave, play.hear(ev.WorkFailed(0, "no images", data=True)))
+    assert isinstance(leave.error, DataError)
+
+
+def test_another_task_or_size_is_prepared_anew() -> None:
+    play = Play()
+    play.ready(round_state(0, WAITING))
+    assert of(ev.PrepareData, play.hear(round_state(0, WAITING))) == []
+    effects = play.hear(round_state(0, WAITING, image_size=64))
+    assert of(ev.PrepareData, effects) == [ev.PrepareData("chest-xray", 64)]
+    assert sent(ClientState, effects)[-1] == ClientState(INSTANCE, "preparing")
+
+
+def test_progress_is_told_at_most_twice_a_second_and_not_of_a_quick_training() -> None:
+    play = Play()
+    play.ready()
+    heard = [ev.TrainingProgressed(1, 0.1 * i, 0.5) for i in range(5)]
+    assert sent(Progress, play.hear(*heard)) == []
+    for _ in range(2):
+        play.now += 0.6
+        assert len(sent(Progress, play.hear(*heard))) == 1
+
+
+def test_the_final_model_is_fetched_and_ends_it() -> None:
+    play = Play()
+    play.ready(round_state(0, WAITING))
+    assert of(ev.Leave, play.hear(round_state(5, FINISHED, base=MODEL2.digest))) == []
+    play.disk.add(MODEL2.digest)
+    assert of(ev.Leave, play.hear(ev.ModelFound(MODEL2.digest))) == [ev.Leave(None, MODEL2.digest)]
+
+
+def test_an_ended_run_may_be_the_one_before_its_aggregator_comes() -> None:
+    """Broker news of an ended run, and nobody serves it: ten seconds pass before it is believed."""
+    play = Play(disk=(MODEL.digest,))
+    ended = round_state(5, FINISHED, base=MODEL.digest)
+    effects = play.hear(
+        ev.BrokerConnected(None), AggregatorState(False, AGG), ended, ev.ModelFound(MODEL.digest)
+    )
+    assert of(ev.Leave, effects) == []
+    play.now += 10
+    assert of(ev.Leave, play.hear(ev.Ticked(0))) == [ev.Leave(None, MODEL.digest)]
+
+
+def test_a_stopped_job_is_waited_for() -> None:
+    play = Play()
+    play.ready(round_state(0, WAITING))
+    assert of(ev.Leave, play.hear(round_state(1, STOPPED, reason="too few"))) == []
+    assert of(ev.StartTraining, play.hear(round_state(1)))
+
+
+def test_a_late_joiner_fetches_the_model_while_the_aggregator_is_away() -> None:
+    play = Play(disk=())
+    effects = play.hear(
+        ev.BrokerConnected(None),
+        AggregatorState(False, AGG),
+        round_state(),
+        ev.ManifestArrived(MODEL.digest, MODEL),
+    )
+    assert told(effects) == ["AggregatorLost"]
+    assert of(ev.OpenPart, effects)
+    assert of(ev.Subscribe, effects)
+    assert of(ev.StartTraining, effects) == []
+
+
+def test_a_client_that_is_not_invited_and_has_a_model_fetches_none() -> None:
+    play = Play()
+    effects = play.ready(round_state(base=MODEL2.digest, cohort=("site-b",)))
+    assert of(ev.FindModel, effects) == []
+
+
+def test_a_rejection_and_a_late_verdict_delete_the_update() -> None:
+    for verdict in (REJECTED, LATE):
+        play = Play()
+        play.ready()
+        offered = play.trained()
+        over = play.ack(offered, verdict, reason="bad_values")
+        assert of(ev.DropUpdate, over)
+        assert of(ev.StartTraining, over) == []
+        assert of(ev.StartTraining, play.hear(round_state())) == []
+
+
+def test_an_update_that_the_aggregator_holds_already_counts_as_accepted() -> None:
+    play = Play()
+    play.ready()
+    over = play.ack(play.trained(), REJECTED, reason="duplicate_update")
+    assert of(ev.KeepAccepted, over)
+    assert of(ev.StartTraining, play.hear(round_state(attempt=2))) == []
+
+
+def test_a_finished_update_of_an_earlier_process_is_offered_and_not_trained_again() -> None:
+    play = Play(kept=update_of())
+    effects = play.ready()
+    assert of(ev.StartTraining, effects) == []
+    assert len(offers(effects)) == 1
+
+
+def test_a_leftover_update_of_a_past_round_is_offered_once_then_deleted() -> None:
+    play = Play(kept=update_of())
+    effects = play.ready(round_state(2, base=MODEL2.digest, cohort=("site-b",)))
+    assert len(offers(effects)) == 1
+    assert offers(play.later(9)) == []
+    assert of(ev.DropUpdate, play.later(2))
+    assert offers(play.later(60)) == []
+
+
+def test_a_leftover_update_that_was_accepted_is_deleted_without_a_word() -> None:
+    play = Play(kept=update_of(), kept_accepted=True)
+    effects = play.ready(round_state(2, base=MODEL2.digest, cohort=("site-b",)))
+    assert offers(effects) == []
+
+
+def test_the_update_of_a_round_that_moved_on_parts_while_the_next_is_worked_for() -> None:
+    play = Play(disk=(MODEL.digest, MODEL2.digest))
+    play.ready()
+    offered = play.trained()
+    moved = play.hear(round_state(2, base=MODEL2.digest))
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [2]
+    assert [effect.topic for effect in offers(moved)] == [offers(offered)[0].topic]
+    late = play.ack(offered, LATE, reason="late")
+    assert told(late) == ["VerdictReceived"]
+    assert of(ev.DropUpdate, late)
+    assert play.session.work is Work.TRAINING
+
+
+def test_a_new_aggregator_is_offered_again_what_the_old_one_accepted() -> None:
+    play = Play()
+    play.ready()
+    play.ack(play.trained(), ACCEPTED)
+    assert offers(play.hear(AggregatorState(False, AGG), AggregatorState(True, AGG), Welcome(INSTANCE))) == []
+    again = play.hear(AggregatorState(True, AGG2), Welcome(INSTANCE))
+    assert len(offers(again)) == 1
+    assert of(ev.StartTraining, again) == []
+
+
+def test_training_goes_on_without_broker_and_is_offered_after_it() -> None:
+    play = Play()
+    play.ready()
+    play.hear(ev.BrokerLost("cut"))
+    assert offers(play.trained()) == []
+    assert len(offers(play.join())) == 1
+
+
+def test_after_a_cut_the_state_is_said_before_the_offer() -> None:
+    play = Play()
+    play.ready()
+    play.trained()
+    assert offers(play.hear(ev.BrokerLost("cut"))) == []
+    published = [effect.message for effect in play.join() if isinstance(effect, ev.Send)]
+    assert [type(message) for message in published] == [Hello, ClientState, Offer]
+    assert published[1] == ClientState(INSTANCE, "uploading", 1, 8, SUMMARY, "cpu")
+
+
+def test_the_base_model_is_declined_if_the_broker_keeps_another() -> None:
+    play = Play(disk=())
+    play.ready()
+    play.hear(ev.ManifestArrived(MODEL.digest, MODEL))
+    effects: list[ev.Effect] = []
+    for _ in range(40):
+        for index in range(MODEL.num_chunks):
+            effects += play.hear(ev.ChunkArrived(MODEL.digest, index, bytes(MODEL.chunk_span(index)[1])))
+    assert len(sent(Decline, effects)) == 1
+
+
+def test_pings_are_answered_and_rejections_shown() -> None:
+    play = Play()
+    play.join()
+    assert len(play.hear(Ping(INSTANCE))) == 1
+    assert play.hear(Ping("dd" * 8)) == []
+    assert told(play.hear(Rejection(1, "not_msgpack"))) == ["Warned"]
+
+
+# --- whatever happens ------------------------------------------------------------------------------------------
+
+BASES = (MODEL.digest, MODEL2.digest)
+small = st.integers(0, 3)
+bases = st.sampled_from(BASES)
+round_states = st.builds(
+    round_state,
+    number=small,
+    phase=st.sampled_from(["open", "open", "open", WAITING, AGGREGATING, STOPPED, FINISHED]),
+    attempt=st.integers(0, 2),
+    base=bases,
+    cohort=st.sampled_from([(ME, "site-b"), (ME,), ("site-b",)]),
+    image_size=st.sampled_from([32, 32, 32, 64]),
+)
+updates = st.builds(update_of, small, bases, st.sampled_from([4000, 600_000]), st.integers(0, 2))
+acks = st.builds(
+    Ack, st.binary(max_size=2), small, st.sampled_from([None, None, ACCEPTED, REJECTED, LATE]), st.just("why")
+)
+TRANSFERS = [f"{n}-{update_of(n).manifest.digest[:32]}" for n in range(4)]
+instances = st.sampled_from([INSTANCE, "dd" * 8])
+events = st.one_of(
+    round_states,
+    st.builds(ev.BrokerConnected, st.sampled_from([None, 131_072]), small),
+    st.builds(ev.BrokerLost, st.just("cut")),
+    st.builds(AggregatorState, st.booleans(), st.sampled_from([AGG, AGG, AGG2])),
+    st.builds(Welcome, instances),
+    st.builds(Ping, instances),
+    st.builds(Cancel, small),
+    st.builds(ev.ManifestArrived, bases, st.sampled_from([MODEL, MODEL2])),
+    st.builds(ev.ChunkArrived, bases, st.integers(0, 12), st.sampled_from([bytes(4096), b""])),
+    st.builds(ev.AckArrived, st.sampled_from(TRANSFERS), acks),
+    st.builds(ev.ModelFound, bases),
+    st.builds(ev.ModelMissing, bases),
+    st.builds(ev.PartOpened, bases, st.just(())),
+    st.builds(ev.DataPrepared, st.just(SUMMARY), st.just(8), st.just("cpu")),
+    st.builds(ev.TrainingProgressed, small, st.just(0.5), st.just(0.1)),
+    st.builds(ev.UpdateKept, updates),
+    st.builds(ev.WorkFailed, small, st.just("why"), st.just(False), st.booleans()),
+    st.builds(ev.Ticked, small),
+)
+
+
+def hint_finished(play: Play) -> list[ev.Event]:
+    """What the session waits for just now, so that a random walk gets somewhere."""
+    work = play.session.work
+    if work is Work.PREPARING:
+        return [ev.DataPrepared(SUMMARY, 8, "cpu")]
+    if work is Work.TRAINING:
+        started = of(ev.StartTraining, play.log)[-1].assignment
+        return [ev.UpdateKept(update_of(started.round_number, started.base, 4000, started.attempt))]
+    if work is Work.UPLOADING:
+        transfer = offers(play.log)[-1].topic.rpartition("/")[2]
+        return [ev.AckArrived(transfer, Ack(b"", 4, ACCEPTED))]
+    return [Welcome(INSTANCE)]
+
+
+class Watcher:
+    """Holds every effect against what was before it."""
+
+    def __init__(self, play: Play) -> None:
+        self.play = play
+        self.accepted: set[tuple[int, str]] = set()
+        self.aggregator = ""
+        self.said_examples = False
+
+    def watch(self, effects: list[ev.Effect]) -> None:
+        if self.play.session.link.aggregator != self.aggregator:
+            self.aggregator = self.play.session.link.aggregator
+            self.accepted.clear()
+        if not self.play.session.link.connected:
+            self.said_examples = False
+        for effect in effects:
+            self._watch_work(effect)
+            if isinstance(effect, ev.Send):
+                self._watch_words(effect.message)
+
+    def _watch_work(self, effect: ev.Effect) -> None:
+        if isinstance(effect, ev.StartTraining):
+            assert effect.assignment.key not in self.accepted, "what was accepted is trained again"
+        if isinstance(effect, ev.KeepAccepted):
+            self.accepted.add((effect.update.round_number, effect.update.base))
+
+    def _watch_words(self, message: object) -> None:
+        if isinstance(message, ClientState):
+            self.said_examples = message.num_examples > 0
+        if isinstance(message, Offer):
+            assert self.said_examples, "an offer of a client that never said it has examples"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.one_of(events, st.none()), st.sampled_from([0.0, 0.3, 6.0, 70.0])), max_size=40),
+    st.one_of(st.none(), updates),
+    st.booleans(),
+)
+def test_no_sequence_of_events_breaks_it_or_trains_what_was_accepted(
+    happened: list[tuple[ev.Event | None, float]], kept: ev.Update | None, begun: bool
+) -> None:
+    play = Play(disk=BASES, kept=kept)
+    watcher = Watcher(play)
+    watcher.watch(play.ready() if begun else [])
+    for event, pause in happened:
+        play.now += pause
+        for each in [event] if event is not None else hint_finished(play):
+            watcher.watch(play.hear(each))
+        watcher.watch(play.hear(ev.Ticked()))
+        if not play.session.over:
+            assert play.session.deadline() > play.now, "a deadline that is never met"
+
+
+def test_the_table_names_known_states_and_events_only() -> None:
+    assert {work for work, _ in TRANSITIONS} == set(Work)
+    assert all(callable(handler) for handler in TRANSITIONS.values())

@@ -1,0 +1,216 @@
+"""Settings from four places, addresses, passwords and exit codes of both command lines."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+
+from fl_protocol import commandline
+from fl_protocol.commandline import (
+    ConfigOption,
+    JobOption,
+    PluginOption,
+    TlsOption,
+    effective_settings,
+    option,
+)
+from fl_protocol.errors import AccessRefused, ConfigError, QuorumNotMet
+
+
+def app_of_two() -> typer.Typer:
+    app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+    @app.callback()
+    def common(ctx: typer.Context, config: ConfigOption = None) -> None:
+        """A program."""
+        commandline.load_config(ctx, config)
+
+    @app.command()
+    def join(
+        ctx: typer.Context,
+        job: JobOption = "default",
+        min_clients: Annotated[int, option("min-clients", "How many.")] = 2,
+        quorum: Annotated[str | None, option("quorum", "How many.")] = None,
+        tls: TlsOption = False,
+        plugin: PluginOption = None,
+    ) -> None:
+        """Join."""
+        print(json.dumps(effective_settings(ctx)))
+
+    @app.command()
+    def fail(how: str) -> None:
+        """Fail."""
+        raise {
+            "config": ConfigError("mend it"),
+            "access": AccessRefused("no"),
+            "quorum": QuorumNotMet("few"),
+            "stop": KeyboardInterrupt(),
+            "exit": typer.Exit(5),
+            "bug": ZeroDivisionError("boom"),
+        }[how]
+
+    return app
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("FL_JOB", "FL_MIN_CLIENTS", "FL_PASSWORD", "FL_TLS", "FL_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def settings(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, tuple[object, str]]:
+    code = commandline.exit_code(app_of_two(), "prog", [*arguments])
+    out, err = capsys.readouterr()
+    assert code == 0, err
+    return {name: (entry["value"], entry["source"]) for name, entry in json.loads(out).items()}
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert commandline.exit_code(app_of_two(), "prog", [*arguments]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1, err
+    assert err.startswith("prog: ")
+    return err
+
+
+def test_each_source_yields_to_the_one_before_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert settings(capsys, "join")["min_clients"] == (2, "default")
+    Path("hilum.toml").write_text("[join]\nmin_clients = 3\n")
+    assert settings(capsys, "join")["min_clients"] == (3, "hilum.toml")
+    monkeypatch.setenv("FL_MIN_CLIENTS", "4")
+    assert settings(capsys, "join")["min_clients"] == (4, "environment")
+    assert settings(capsys, "join", "--min-clients", "5")["min_clients"] == (5, "option")
+
+
+def test_a_settings_file_may_use_hyphens_numbers_and_flags(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("hilum.toml").write_text(
+        'job = "xray"\ntls = true\nusername = "unused-here"\n'
+        '[join]\nmin-clients = 7\nquorum = 0.5\nplugin = "a.b"\n[start]\nrounds = 3\n'
+    )
+    found = settings(capsys, "join")
+    assert found["job"] == ("xray", "hilum.toml")
+    assert found["tls"] == (True, "hilum.toml")
+    assert found["min_clients"] == (7, "hilum.toml")
+    assert found["quorum"] == ("0.5", "hilum.toml")
+    assert found["plugin"] == ("a.b", "hilum.toml")
+    assert settings(capsys, "join", "--no-tls")["tls"] == (False, "option")
+
+
+@pytest.mark.parametrize(
+    ("toml", "named"),
+    [
+        ("[join]\nmin_client = 3\n", "did you mean 'min_clients'"),
+        ("jobb = 'x'\n", "'jobb'"),
+        ("[jion]\nmin_clients = 3\n", "did you mean 'join'"),
+        ("[join.min_clients]\na = 3\n", "min_clients"),
+        ("[join]\nplugin = ['a', 'b']\n", "plugin"),
+        ("job = \n", "not valid TOML"),
+        ("[join]\nmin_clients = 'many'\n", "--min-clients"),
+    ],
+)
+def test_a_wrong_settings_file_is_named(capsys: pytest.CaptureFixture[str], toml: str, named: str) -> None:
+    Path("hilum.toml").write_text(toml)
+    assert named in refusal(capsys, "join")
+
+
+def test_a_settings_file_that_was_asked_for_must_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "none.toml" in refusal(capsys, "--config", "none.toml", "join")
+
+
+@pytest.mark.parametrize(
+    "arguments", [("join", "--min-clients", "x"), ("join", "--mni-clients", "3"), ("jion",), ("fail",)]
+)
+def test_a_usage_error_is_one_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
+    assert "--help)" in refusal(capsys, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("how", "code", "said"),
+    [
+        ("config", 2, "prog: mend it\n"),
+        ("access", 3, "prog: no\n"),
+        ("quorum", 4, "prog: few\n"),
+        ("stop", 130, ""),
+        ("exit", 5, ""),
+    ],
+)
+def test_errors_have_their_exit_code_and_one_line(
+    capsys: pytest.CaptureFixture[str], how: str, code: int, said: str
+) -> None:
+    assert commandline.exit_code(app_of_two(), "prog", ["fail", how]) == code
+    assert capsys.readouterr().err == said
+
+
+def test_a_bug_shows_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commandline.exit_code(app_of_two(), "prog", ["fail", "bug"]) == 1
+    assert "ZeroDivisionError: boom" in capsys.readouterr().err
+
+
+def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert commandline.exit_code(app_of_two(), "prog", []) == 2
+    out, err = capsys.readouterr()
+    assert "Usage" in out + err
+    assert "prog: name a command" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [
+        ("hub", ("hub", 1883)),
+        ("hub.example.org:18830", ("hub.example.org", 18830)),
+        ("10.0.0.1:1", ("10.0.0.1", 1)),
+        ("[::1]", ("::1", 1883)),
+        ("[fe80::1]:65535", ("fe80::1", 65535)),
+    ],
+)
+def test_addresses(text: str, address: tuple[str, int]) -> None:
+    assert commandline.parse_address(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1883", "hub:", "hub:0", "hub:65536", "hub:x", "hub:²", "::1", "mqtt://hub", "mqtt://hub:1", "[::1",
+             "[::1]x", "[]:1", "me@hub", "hub/x"],
+)  # fmt: skip
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="HOST or HOST:PORT"):
+        commandline.parse_address(text)
+
+
+def test_passwords_come_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("from file\nsecond line\n")
+    assert commandline.read_password(None) is None
+    monkeypatch.setenv("FL_PASSWORD", "from environment")
+    assert commandline.read_password(None) == "from environment"
+    assert commandline.read_password(str(file)) == "from file"
+    file.write_text("\n")
+    with pytest.raises(ConfigError, match="empty"):
+        commandline.read_password(str(file))
+    with pytest.raises(ConfigError, match="nowhere"):
+        commandline.read_password("nowhere")
+
+
+def test_broker_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ca = tmp_path / "ca.crt"
+    ca.write_text("certificate")
+    assert commandline.broker_options("hub").port == 1883
+    assert commandline.broker_options("hub", tls=True).port == 8883
+    implied = commandline.broker_options("hub:1", ca=str(ca))
+    assert (implied.port, implied.tls, implied.ca) == (1, True, str(ca))
+    with pytest.raises(ConfigError, match="--ca none"):
+        commandline.broker_options("hub", ca="none")
+    with pytest.raises(ConfigError, match="--cert"):
+        commandline.broker_options("hub", key=str(ca))
+    monkeypatch.setenv("FL_PASSWORD", "p")
+    with pytest.raises(ConfigError, match="--username"):
+        commandline.broker_options("hub")
+    assert commandline.broker_options("hub", username="u").password == "p"

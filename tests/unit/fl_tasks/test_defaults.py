@@ -1,0 +1,12 @@
+from __future__ import annotations
+
+from fl_tasks.base import task_names
+from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK, DEFAULTS, defaults_for
+from fl_tasks.models import check_name
+
+
+def test_the_defaults_exist() -> None:
+    assert DEFAULT_TASK in task_names()
+    assert check_name(DEFAULT_MODEL) == DEFAULT_MODEL
+    assert defaults_for(DEFAULT_TASK) is defaults_for("a plug-in's task") is DEFAULTS[DEFAULT_TASK]
+    assert defaults_for(DEFAULT_TASK).local_epochs == 1

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from fl_tasks import metrics
+
+labelled = st.integers(2, 40).flatmap(
+    lambda n: st.tuples(
+        hnp.arrays(np.int64, n, elements=st.integers(0, 1)),
+        hnp.arrays(np.float64, n, elements=st.sampled_from([0.1, 0.2, 0.5, 0.9])),
+    )
+)
+
+
+def pairwise_auroc(labels: np.ndarray, scores: np.ndarray) -> float:
+    pairs = [(p > n) + 0.5 * (p == n) for p in scores[labels == 1] for n in scores[labels == 0]]
+    return float(np.mean(pairs)) if pairs else math.nan
+
+
+@given(labelled)
+def test_auroc_counts_pairs(case: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = case
+    expected = pairwise_auroc(labels, scores)
+    assert metrics.auroc(labels, scores) == pytest.approx(expected, nan_ok=True)
+    assert metrics.weighted_auroc(labels, scores, np.ones(len(labels))) == pytest.approx(
+        expected, nan_ok=True
+    )
+
+
+@given(labelled, st.data())
+def test_weights_are_repetitions(case: tuple[np.ndarray, np.ndarray], data: st.DataObject) -> None:
+    labels, scores = case
+    times = data.draw(
+        hnp.arrays(np.int64, len(labels), elements=st.integers(0, 3)).filter(lambda t: t.sum() > 0)
+    )
+    repeated = metrics.auroc(np.repeat(labels, times), np.repeat(scores, times))
+    assert metrics.weighted_auroc(labels, scores, times.astype(float)) == pytest.approx(repeated, nan_ok=True)
+
+
+@given(labelled)
+def test_the_area_under_the_roc_is_the_auroc(case: tuple[np.ndarray, np.ndarray]) -> None:
+    labels, scores = case
+    fpr, tpr, _ = metrics.roc(labels, scores)
+    assert (fpr[0], tpr[0]) == (0.0, 0.0)
+    area = float(np.sum(np.diff(fpr) * (tpr[1:] + tpr[:-1]) / 2))
+    expected = metrics.auroc(labels, scores)
+    if not math.isnan(expected):
+        assert (fpr[-1], tpr[-1]) == (1.0, 1.0)
+        assert area == pytest.approx(expected)
+
+
+def test_the_interval_holds_the_value_and_narrows_with_patients() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    scores = labels + rng.normal(0, 1, 400)
+    alone = metrics.auroc_interval(labels, scores, np.arange(400))
+    grouped = metrics.auroc_interval(labels, scores, np.arange(400) // 20)
+    value = metrics.auroc(labels, scores)
+    assert alone[0] < value < alone[1]
+    assert alone[1] - alone[0] == pytest.approx(4 * 0.023, rel=0.25)  # about four Hanley-McNeil errors
+    assert grouped == metrics.auroc_interval(labels, scores, np.arange(400) // 20)
+    assert grouped != alone
+
+
+def test_one_class_has_no_area() -> None:
+    labels, scores = np.ones(3, np.int64), np.array([0.1, 0.2, 0.3])
+    assert math.isnan(metrics.auroc(labels, scores))
+    assert all(
+        math.isnan(value) for value in metrics.auroc_interval(labels, scores, np.arange(3), resamples=5)
+    )
+    both = np.stack([1 - scores, scores], axis=1)
+    assert "auroc" not in metrics.summary(labels, both)
+    shown = metrics.report(labels, both, np.arange(3), ["NORMAL", "PNEUMONIA"])
+    assert shown["auroc_interval"] is None
+    json.dumps(shown, allow_nan=False)
+
+
+def test_sensitivity_at_a_specificity_is_reached_by_its_threshold() -> None:
+    labels = np.array([0] * 10 + [1] * 10)
+    scores = np.concatenate([np.linspace(0, 0.45, 10), np.linspace(0.3, 1.0, 10)])
+    sensitivity, threshold = metrics.sensitivity_at(labels, scores, 0.9)
+    said = scores >= threshold
+    assert said[labels == 1].mean() == pytest.approx(sensitivity)
+    assert sensitivity == 0.8
+    assert 1 - said[labels == 0].mean() >= 0.9
+
+
+def test_confusion_loss_and_accuracy() -> None:
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.0, 1.0]])
+    assert metrics.confusion(labels, probabilities.argmax(axis=1), 2) == [[1, 1], [0, 2]]
+    found = metrics.summary(labels, probabilities)
+    assert found["accuracy"] == 0.75
+    assert found["loss"] == pytest.approx(-np.mean(np.log([0.9, 0.4, 0.8, 1.0])))
+    assert found["auroc"] == 1.0
+
+
+def test_a_certain_error_has_a_finite_loss() -> None:
+    assert math.isfinite(metrics.cross_entropy(np.array([1]), np.array([[1.0, 0.0]])))
+
+
+def test_the_report_is_json_with_a_thin_curve() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, 1000)
+    scores = np.clip(0.3 * labels + rng.random(1000) * 0.7, 0, 1)
+    shown = metrics.report(
+        labels, np.stack([1 - scores, scores], 1), np.arange(1000) // 2, ["NORMAL", "PNEUMONIA"]
+    )
+    shown = json.loads(json.dumps(shown, allow_nan=False))
+    assert (shown["images"], shown["patients"]) == (1000, 500)
+    assert len(shown["roc"]) == metrics.MAX_ROC_POINTS
+    assert (shown["roc"][0], shown["roc"][-1]) == ([0.0, 0.0], [1.0, 1.0])
+    assert sum(map(sum, shown["confusion"])) == 1000

@@ -1,0 +1,48 @@
+"""Parts of the task process that need no process; test_process.py has the whole."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fl_protocol.messages import Plan
+from fl_tasks import jobs
+from fl_tasks.process import write_frame
+from fl_tasks.worker import Inbox, _out_of_memory, training_seed
+
+TRAIN = jobs.Train(jobs.DataOptions("t", None, 8, "c", 1, 3), "m", Plan(1, 8, 0.1, 7), "o", 2, "m")
+
+
+def test_a_seed_for_every_round_shard_and_plan() -> None:
+    requests = [
+        TRAIN,
+        replace(TRAIN, round_number=3),
+        replace(TRAIN, options=replace(TRAIN.options, shard=2)),
+        replace(TRAIN, plan=replace(TRAIN.plan, seed=8)),
+    ]
+    seeds = [training_seed(request) for request in requests]
+    assert len(set(seeds)) == 4
+    assert seeds == [training_seed(request) for request in requests]
+    assert all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_a_cancel_reaches_what_came_before_it_alone() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as out:
+        inbox = Inbox(os.fdopen(reading, "rb"))
+        for request in (TRAIN, TRAIN, jobs.Cancel(), TRAIN):
+            write_frame(out, jobs.encode(request))
+        numbers = [inbox.next()[0] for _ in range(3)]
+        assert [inbox.cancelled(number) for number in numbers] == [True, True, False]
+        os.dup(out.fileno())  # keeps the pipe open: its end would end this process, as it is meant to
+
+
+def test_running_out_of_memory_is_told_from_other_failures() -> None:
+    assert _out_of_memory(MemoryError())
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**50)
+    assert _out_of_memory(caught.value)
+    assert not _out_of_memory(RuntimeError("shape mismatch"))
