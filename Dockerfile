@@ -1,4 +1,4 @@
-# One image for both sides: `fl-agg ...` and `fl-edge ...`. linux/amd64 and linux/arm64.
+# One image for both sides: `fl-agg ...`, `fl-edge ...`, `fl-sim ...`. linux/amd64 and linux/arm64.
 #
 # The install commands are those of README.md, word for word (tests/unit/test_packaging.py compares them).
 # PyTorch's own index has CPU wheels for both architectures; PyPI's would bring CUDA along.
@@ -17,6 +17,7 @@ COPY fl_protocol fl_protocol
 COPY fl_tasks fl_tasks
 COPY aggregator aggregator
 COPY edge_client edge_client
+COPY fl_sim fl_sim
 RUN .venv/bin/pip install -c constraints.txt .
 
 # What only building against torch, or testing torch itself, needs: about 190 MB.

@@ -36,6 +36,8 @@ class Update:
     digest: str
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
+    staleness: int = 0
+    """Rounds between the model it was trained from and the round that folds it."""
 
 
 @dataclass(frozen=True)

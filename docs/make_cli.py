@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PAGE = Path(__file__).with_name("cli.md")
-PROGRAMS = {"fl-agg": "aggregator.cli", "fl-edge": "edge_client.cli"}
+PROGRAMS = {"fl-agg": "aggregator.cli", "fl-edge": "edge_client.cli", "fl-sim": "fl_sim.cli"}
 HEAD = """# Commands
 
 Written by `python docs/make_cli.py` from the commands themselves; do not edit.

@@ -45,6 +45,10 @@ class Plan:
     momentum: float = bounded(number(0.0, 1.0), default=0.9)
     weight_decay: float = bounded(number(0.0, 1.0), default=0.0)
     options: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+    control_variates: bool = bounded(flag, default=False)
+    """SCAFFOLD: the model brings the group ``control``, and the update one of its own."""
+    local_norms: bool = bounded(flag, default=False)
+    """FedBN: normalisation layers go on from the client's own values of the round before."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +86,8 @@ class RoundState:
     deadline_s: float = bounded(number(0.0), default=0.0)
     last: LastRound | None = bounded(maybe(record(LastRound)), default=None)
     reason: str = bounded(text(300), default="")
+    max_staleness: int = bounded(whole(0, 10**6), default=0)
+    """How many rounds an update may be behind and still be folded in, discounted; 0: none."""
 
 
 @dataclass(frozen=True)

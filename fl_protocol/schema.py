@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, field, fields
-from functools import cache
 from typing import Any, TypeVar
 
 from fl_protocol.errors import DecodeError
@@ -110,10 +109,16 @@ def build(cls: type[M], value: Any) -> M:
     return cls(**found)
 
 
-@cache
-def _bounds(cls: Hashable) -> tuple[tuple[str, Check, bool], ...]:
+def _bounds(cls: type[Any]) -> tuple[tuple[str, Check, bool], ...]:
     """Name, check and whether it must be there, for every field: read once, every frame needs it."""
-    return tuple((item.name, item.metadata["check"], item.default is MISSING) for item in fields(cls))  # type: ignore[arg-type]
+    known = _BOUNDS.get(cls)
+    if known is None:
+        known = tuple((item.name, item.metadata["check"], item.default is MISSING) for item in fields(cls))
+        _BOUNDS[cls] = known
+    return known
+
+
+_BOUNDS: dict[type[Any], tuple[tuple[str, Check, bool], ...]] = {}
 
 
 def _checked(cls: type[Any], name: str, check: Check, value: Any) -> Any:
