@@ -57,7 +57,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "last": st.none() | st.deferred(lambda: of(msg.LastRound)), "plan": st.none() | st.deferred(lambda: of(msg.Plan)),
     "summary": st.none() | st.deferred(lambda: of(msg.DataSummary)), "manifest": manifests(),
     "accepted": st.integers(0, 10_000), "stragglers": st.integers(0, 10_000), "quorum": st.integers(0, 10_000),
-    "min_clients": st.integers(0, 10_000),
+    "min_clients": st.integers(0, 10_000), "max_staleness": st.integers(0, 10**6),
 }  # fmt: skip
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(), "int": whole, "str": st.text(max_size=16), "bytes": st.binary(max_size=300),
