@@ -9,6 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from aggregator import options as opt
 from aggregator.cohort import Share
 from aggregator.console import make_view
 from aggregator.events import FederationConfig
@@ -27,22 +28,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-ROUND, TRAINING = "ROUNDS", "TRAINING"
 MOST = 10**8
 """Seconds (three years) or rounds. The bounds of what goes to the clients are those of fl_protocol.messages."""
 
-BrokerOption = Annotated[
-    str | None,
-    cl.option(
-        "broker", "Broker to use. Without it: one that answers on this host, else one is started here.",
-        metavar="HOST[:PORT]", rich_help_panel=cl.BROKER,
-    ),
-]  # fmt: skip
 StatusBrokerOption = Annotated[
     str, cl.option("broker", "Broker to ask.", metavar="HOST[:PORT]", rich_help_panel=cl.BROKER)
 ]
-RoundsOption = Annotated[int, cl.option("rounds", "How many rounds to run.", rich_help_panel=ROUND)]
-DeviceOption = Annotated[str, cl.option("device", "Where models are evaluated: auto, cpu or cuda.")]
 
 
 @app.callback()
@@ -53,121 +44,30 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 @app.command()
 def start(
     ctx: typer.Context,
-    rounds: RoundsOption = 10,
-    broker: BrokerOption = None,
+    rounds: opt.RoundsOption = 10,
+    broker: opt.BrokerOption = None,
     job: cl.JobOption = "default",
-    task: Annotated[str, cl.option("task", "What is learned.", rich_help_panel=TRAINING)] = DEFAULT_TASK,
-    model: Annotated[
-        str, cl.option("model", "Network to train, by name.", rich_help_panel=TRAINING)
-    ] = DEFAULT_MODEL,
-    strategy: Annotated[
-        str, cl.option("strategy", "How updates become the next model.", rich_help_panel=TRAINING)
-    ] = "fedavg",
-    min_clients: Annotated[
-        int,
-        cl.option("min-clients", "Clients that must be here before a round opens.", rich_help_panel=ROUND),
-    ] = 2,
-    cohort: Annotated[
-        str,
-        cl.option(
-            "cohort",
-            "Clients invited to a round: a number, or a fraction.",
-            metavar="K|FRACTION",
-            rich_help_panel=ROUND,
-        ),
-    ] = "1.0",
-    quorum: Annotated[
-        str,
-        cl.option(
-            "quorum",
-            "Updates a round needs: a number, or a fraction of the cohort.",
-            metavar="N|FRACTION",
-            rich_help_panel=ROUND,
-        ),
-    ] = "0.66",
-    grace: Annotated[
-        float,
-        cl.option("grace", "Seconds to wait for the others once quorum is reached.", rich_help_panel=ROUND),
-    ] = 60.0,
-    deadline: Annotated[
-        float,
-        cl.option(
-            "deadline", "Seconds after which a round ends, whatever has arrived.", rich_help_panel=ROUND
-        ),
-    ] = 3600.0,
-    retries: Annotated[
-        int, cl.option("retries", "How often a round without quorum is tried again.", rich_help_panel=ROUND)
-    ] = 2,
-    local_epochs: Annotated[
-        int | None,
-        cl.option(
-            "local-epochs",
-            "Passes over its own data that a client makes in a round (default: the task's).",
-            metavar="N",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        cl.option(
-            "batch-size",
-            "Images in a training step (default: the task's).",
-            metavar="N",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        cl.option(
-            "learning-rate",
-            "Step size of the clients (default: the task's).",
-            metavar="X",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    image_size: Annotated[
-        int | None,
-        cl.option(
-            "image-size",
-            "Images are resized to P x P pixels (default: the task's).",
-            metavar="P",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    seed: Annotated[int, cl.option("seed", "Seed of everything random.", rich_help_panel=TRAINING)] = 0,
-    init: Annotated[
-        str | None,
-        cl.option(
-            "init",
-            "Begin from this .safetensors model instead of a random one.",
-            metavar="FILE",
-            rich_help_panel=TRAINING,
-        ),
-    ] = None,
-    eval_data: Annotated[
-        str | None,
-        cl.option("eval-data", "Folder of images on which every round's model is scored.", metavar="DIR"),
-    ] = None,
-    out: Annotated[
-        str | None,
-        cl.option(
-            "out", "Run directory (default: runs/JOB). The same command again resumes it.", metavar="DIR"
-        ),
-    ] = None,
-    fresh: Annotated[bool, cl.option("fresh", "Start over in the run directory.", flag=True)] = False,
-    listen: Annotated[
-        str,
-        cl.option("listen", "Address on which a broker that we start listens.", rich_help_panel=cl.BROKER),
-    ] = "127.0.0.1",
-    connect_timeout: Annotated[
-        float,
-        cl.option(
-            "connect-timeout",
-            "Seconds to try to reach the broker at first; 0 tries for ever.",
-            rich_help_panel=cl.BROKER,
-        ),
-    ] = 30.0,
-    device: DeviceOption = "auto",
+    task: opt.TaskOption = DEFAULT_TASK,
+    model: opt.ModelOption = DEFAULT_MODEL,
+    strategy: opt.StrategyOption = "fedavg",
+    min_clients: opt.MinClientsOption = 2,
+    cohort: opt.CohortOption = "1.0",
+    quorum: opt.QuorumOption = "0.66",
+    grace: opt.GraceOption = 60.0,
+    deadline: opt.DeadlineOption = 3600.0,
+    retries: opt.RetriesOption = 2,
+    local_epochs: opt.LocalEpochsOption = None,
+    batch_size: opt.BatchSizeOption = None,
+    learning_rate: opt.LearningRateOption = None,
+    image_size: opt.ImageSizeOption = None,
+    seed: opt.SeedOption = 0,
+    init: opt.InitOption = None,
+    eval_data: opt.EvalDataOption = None,
+    out: opt.OutOption = None,
+    fresh: opt.FreshOption = False,
+    listen: opt.ListenOption = "127.0.0.1",
+    connect_timeout: opt.ConnectTimeoutOption = 30.0,
+    device: opt.DeviceOption = "auto",
     plugin: cl.PluginOption = None,
     username: cl.UsernameOption = None,
     password_file: cl.PasswordFileOption = None,
@@ -253,7 +153,7 @@ def demo(
         ),
     ] = None,
     clients: Annotated[int, cl.option("clients", "How many edges to start.")] = 3,
-    rounds: RoundsOption = 5,
+    rounds: opt.RoundsOption = 5,
     out: Annotated[str, cl.option("out", "Run directory.", metavar="DIR")] = "runs/demo",
     fresh: Annotated[
         bool, cl.option("fresh", "Start over, even if an unfinished demonstration could go on.", flag=True)

@@ -1,0 +1,121 @@
+"""The options of ``fl-agg start``, in the order of its ``--help``; cli.py puts them together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fl_protocol import commandline as cl
+
+ROUND, TRAINING = "ROUNDS", "TRAINING"
+
+RoundsOption = Annotated[int, cl.option("rounds", "How many rounds to run.", rich_help_panel=ROUND)]
+BrokerOption = Annotated[
+    str | None,
+    cl.option(
+        "broker", "Broker to use. Without it: one that answers on this host, else one is started here.",
+        metavar="HOST[:PORT]", rich_help_panel=cl.BROKER,
+    ),
+]  # fmt: skip
+TaskOption = Annotated[str, cl.option("task", "What is learned.", rich_help_panel=TRAINING)]
+ModelOption = Annotated[str, cl.option("model", "Network to train, by name.", rich_help_panel=TRAINING)]
+StrategyOption = Annotated[
+    str, cl.option("strategy", "How updates become the next model.", rich_help_panel=TRAINING)
+]
+MinClientsOption = Annotated[
+    int, cl.option("min-clients", "Clients that must be here before a round opens.", rich_help_panel=ROUND)
+]
+CohortOption = Annotated[
+    str,
+    cl.option(
+        "cohort",
+        "Clients invited to a round: a number, or a fraction.",
+        metavar="K|FRACTION",
+        rich_help_panel=ROUND,
+    ),
+]
+QuorumOption = Annotated[
+    str,
+    cl.option(
+        "quorum",
+        "Updates a round needs: a number, or a fraction of the cohort.",
+        metavar="N|FRACTION",
+        rich_help_panel=ROUND,
+    ),
+]
+GraceOption = Annotated[
+    float, cl.option("grace", "Seconds to wait for the others once quorum is reached.", rich_help_panel=ROUND)
+]
+DeadlineOption = Annotated[
+    float,
+    cl.option("deadline", "Seconds after which a round ends, whatever has arrived.", rich_help_panel=ROUND),
+]
+RetriesOption = Annotated[
+    int, cl.option("retries", "How often a round without quorum is tried again.", rich_help_panel=ROUND)
+]
+LocalEpochsOption = Annotated[
+    int | None,
+    cl.option(
+        "local-epochs",
+        "Passes over its own data that a client makes in a round (default: the task's).",
+        metavar="N",
+        rich_help_panel=TRAINING,
+    ),
+]
+BatchSizeOption = Annotated[
+    int | None,
+    cl.option(
+        "batch-size",
+        "Images in a training step (default: the task's).",
+        metavar="N",
+        rich_help_panel=TRAINING,
+    ),
+]
+LearningRateOption = Annotated[
+    float | None,
+    cl.option(
+        "learning-rate",
+        "Step size of the clients (default: the task's).",
+        metavar="X",
+        rich_help_panel=TRAINING,
+    ),
+]
+ImageSizeOption = Annotated[
+    int | None,
+    cl.option(
+        "image-size",
+        "Images are resized to P x P pixels (default: the task's).",
+        metavar="P",
+        rich_help_panel=TRAINING,
+    ),
+]
+SeedOption = Annotated[int, cl.option("seed", "Seed of everything random.", rich_help_panel=TRAINING)]
+InitOption = Annotated[
+    str | None,
+    cl.option(
+        "init",
+        "Begin from this .safetensors model instead of a random one.",
+        metavar="FILE",
+        rich_help_panel=TRAINING,
+    ),
+]
+EvalDataOption = Annotated[
+    str | None,
+    cl.option("eval-data", "Folder of images on which every round's model is scored.", metavar="DIR"),
+]
+OutOption = Annotated[
+    str | None,
+    cl.option("out", "Run directory (default: runs/JOB). The same command again resumes it.", metavar="DIR"),
+]
+FreshOption = Annotated[bool, cl.option("fresh", "Start over in the run directory.", flag=True)]
+ListenOption = Annotated[
+    str, cl.option("listen", "Address on which a broker that we start listens.", rich_help_panel=cl.BROKER)
+]
+ConnectTimeoutOption = Annotated[
+    float,
+    cl.option(
+        "connect-timeout",
+        "Seconds to try to reach the broker at first; 0 tries for ever.",
+        rich_help_panel=cl.BROKER,
+    ),
+]
+DeviceOption = Annotated[str, cl.option("device", "Where models are evaluated: auto, cpu or cuda.")]
