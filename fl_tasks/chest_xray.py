@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from fl_protocol.messages import DataSummary, Plan
 from fl_tasks import models
 from fl_tasks.augment import Augmentation, augmented_batch, plain_batch
 from fl_tasks.base import Dataset, Watch
+from fl_tasks.dealing import Shards
 from fl_tasks.defaults import DEFAULT_TASK, DEFAULTS
 from fl_tasks.folder import CLASSES, ImageFile, list_images
 from fl_tasks.image_cache import Loaded, count_duplicates, load_images
@@ -71,15 +73,30 @@ class ChestXray(TorchTask):
         files = _own_files(options)
         loaded = load_images(files, size, Path(options.cache), watch.check)
         examples = _examples(files, loaded, options)
-        if options.role == EVAL:
-            splits = Splits(examples)
-        else:
-            rows, held_out = split_validation(
-                examples.labels.tolist(), examples.patients.tolist(), options.seed
-            )
-            splits = Splits(examples.part(rows), examples.part(held_out))
+        splits = _splits(examples, options)
+        summary = replace(
+            _summary(examples, splits, options.role), unreadable=len(loaded.problems),
+            duplicates=count_duplicates(loaded.images),
+        )  # fmt: skip
+        return Dataset(summary, len(splits.train), _problem_lines(loaded), splits)
+
+    def deal(self, options: DataOptions, watch: Watch) -> Sequence[Dataset]:
+        """All shards, each with the rows that :meth:`prepare` would give it, in the same order."""
+        size = checked_size(options.image_size or DEFAULTS[DEFAULT_TASK].image_size)
+        files, dealt = _dealt_files(options)
+        loaded = load_images(files, size, Path(options.cache), watch.check)
+        whole = _examples(files, loaded, options)
         problems = _problem_lines(loaded)
-        return Dataset(_summary(examples, splits, loaded, options.role), len(splits.train), problems, splits)
+
+        def shard(index: int) -> Dataset:
+            rows = np.flatnonzero(np.isin(loaded.kept, dealt[index]))
+            if not len(rows):
+                return Dataset(DataSummary(0, 0, 0, 0), 0, problems)
+            examples = whole.view(rows)
+            splits = _splits(examples, options)
+            return Dataset(_summary(examples, splits, options.role), len(splits.train), problems, splits)
+
+        return Shards(options.shards, shard)
 
 
 def checked_size(image_size: int) -> int:
@@ -97,10 +114,22 @@ def _own_files(options: DataOptions) -> list[ImageFile]:
         raise ConfigError(f"unknown role {options.role!r}: use {TRAIN} or {EVAL}")
     if not 1 <= options.shard <= options.shards:
         raise ConfigError(f"shard {options.shard}/{options.shards} does not exist: use 1/N to N/N")
+    files, dealt = _dealt_files(options)
+    return [files[index] for index in dealt[options.shard - 1]]
+
+
+def _dealt_files(options: DataOptions) -> tuple[list[ImageFile], list[np.ndarray]]:
+    """All files, and for every shard the sorted indices of its own."""
     files = list_images(options.data, options.role)
     labels, patients = [file.label for file in files], [file.patient for file in files]
-    dealt = parts(labels, patients, options.shards, options.partition, options.seed)
-    return [files[index] for index in dealt[options.shard - 1]]
+    return files, parts(labels, patients, options.shards, options.partition, options.seed)
+
+
+def _splits(examples: Examples, options: DataOptions) -> Splits:
+    if options.role == EVAL:
+        return Splits(examples)
+    rows, held_out = split_validation(examples.labels.tolist(), examples.patients.tolist(), options.seed)
+    return Splits(examples.part(rows), examples.part(held_out))
 
 
 def _examples(files: Sequence[ImageFile], loaded: Loaded, options: DataOptions) -> Examples:
@@ -118,7 +147,7 @@ def _examples(files: Sequence[ImageFile], loaded: Loaded, options: DataOptions) 
     return Examples(loaded.images, labels, np.array([file.patient for file in kept]))
 
 
-def _summary(examples: Examples, splits: Splits, loaded: Loaded, role: str) -> DataSummary:
+def _summary(examples: Examples, splits: Splits, role: str) -> DataSummary:
     counts = Counter(examples.labels.tolist())
     held_out = 0 if splits.validation is None else len(splits.validation)
     return DataSummary(
@@ -126,8 +155,6 @@ def _summary(examples: Examples, splits: Splits, loaded: Loaded, role: str) -> D
         patients=len(np.unique(examples.patients)),
         train_images=len(splits.train) if role == TRAIN else 0,
         val_images=held_out,
-        unreadable=len(loaded.problems),
-        duplicates=count_duplicates(loaded.images),
         classes={name: counts[label] for label, name in enumerate(CLASSES)},
     )
 

@@ -6,7 +6,7 @@ The pipe joins two processes of one operator; both ends run the same code. Nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 import msgpack
@@ -31,11 +31,23 @@ class DataOptions:
     partition: str = "iid"
     seed: int = 0
     role: str = TRAIN  # or EVAL
+    resident: bool = False  # all shards are kept at hand, as views on one copy: for virtual clients
+
+    def of_shard(self, shard: int) -> DataOptions:
+        """The same of another shard (from 1)."""
+        return replace(self, shard=shard)
 
 
 @dataclass(frozen=True)
 class Prepare:
     """Read the folder, fill the cache, keep the data in memory. Answered by Prepared."""
+
+    options: DataOptions
+
+
+@dataclass(frozen=True)
+class Deal:
+    """Prepare every shard of ``options``, whose own ``shard`` says nothing here. Answered by Dealt."""
 
     options: DataOptions
 
@@ -95,6 +107,16 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Dealt:
+    """By shard: examples to train on (0: it cannot train), and what a client would tell of its folder."""
+
+    examples: tuple[int, ...]
+    summaries: tuple[DataSummary, ...]
+    problems: tuple[str, ...]
+    device: str
+
+
+@dataclass(frozen=True)
 class Initialised:
     out: str
     metadata: dict[str, str]
@@ -131,10 +153,11 @@ class Failed:
     round_number: int = 0  # of a Train, else 0
 
 
-Request = Prepare | Initialise | Train | Evaluate | Cancel | Shutdown
-Reply = Prepared | Initialised | TrainingProgress | Trained | Evaluated | Failed
+Request = Prepare | Deal | Initialise | Train | Evaluate | Cancel | Shutdown
+Reply = Prepared | Dealt | Initialised | TrainingProgress | Trained | Evaluated | Failed
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
+_LISTS = frozenset({"problems", "examples", "summaries"})
 _NESTED: dict[str, type[Any]] = {"options": DataOptions, "plan": Plan, "summary": DataSummary}
 
 
@@ -156,9 +179,14 @@ def decode(frame: bytes) -> Request | Reply:
 def _plain(value: Any) -> dict[str, Any]:
     found = {}
     for item in fields(value):
-        part = getattr(value, item.name)
-        found[item.name] = _plain(part) if hasattr(part, "__dataclass_fields__") else part
+        found[item.name] = _plain_value(getattr(value, item.name))
     return found
+
+
+def _plain_value(part: Any) -> Any:
+    if isinstance(part, tuple):
+        return [_plain_value(each) for each in part]
+    return _plain(part) if hasattr(part, "__dataclass_fields__") else part
 
 
 def _built(cls: type[Any], body: Mapping[str, Any]) -> Any:
@@ -166,6 +194,8 @@ def _built(cls: type[Any], body: Mapping[str, Any]) -> Any:
     for name, nested in _NESTED.items():
         if name in found and cls is not Plan:  # a plan's own options are plain numbers
             found[name] = _built(nested, found[name])
-    if "problems" in found:
-        found["problems"] = tuple(found["problems"])
+    if "summaries" in found:
+        found["summaries"] = [DataSummary(**each) for each in found["summaries"]]
+    for name in _LISTS & found.keys():
+        found[name] = tuple(found[name])
     return cls(**found)

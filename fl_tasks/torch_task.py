@@ -18,6 +18,7 @@ from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
 from fl_tasks import metrics
 from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch
+from fl_tasks.dealing import Rows
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, Params, file_params, first_mismatch
 from fl_tasks.training import Examples, Recipe, fit, level
@@ -132,7 +133,7 @@ class TorchTask(ABC):
         finally:
             self._rest(module)
 
-    def _probabilities(self, module: nn.Module, images: np.ndarray, watch: Watch) -> np.ndarray:
+    def _probabilities(self, module: nn.Module, images: np.ndarray | Rows, watch: Watch) -> np.ndarray:
         device = self._where()
         module.to(device).eval()
         found = np.empty((len(images), len(self.classes)))

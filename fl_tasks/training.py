@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from fl_protocol.messages import Plan
 from fl_tasks.base import Diverged, Watch
+from fl_tasks.dealing import Rows
 
 MAX_CLASS_WEIGHT = 10.0
 WARM_UP_STEPS = 10
@@ -23,7 +24,7 @@ SMOOTHING = 0.9
 class Examples:
     """Images (or whatever the task's ``inputs`` takes) with labels and patients, one of each per row."""
 
-    images: np.ndarray
+    images: np.ndarray | Rows
     labels: np.ndarray
     patients: np.ndarray
 
@@ -31,8 +32,14 @@ class Examples:
         return len(self.labels)
 
     def part(self, rows: np.ndarray) -> Examples:
-        """These rows."""
-        return Examples(self.images[rows], self.labels[rows], self.patients[rows])
+        """These rows; of a view, another view."""
+        images = self.images.part(rows) if isinstance(self.images, Rows) else self.images[rows]
+        return Examples(images, self.labels[rows], self.patients[rows])
+
+    def view(self, rows: np.ndarray) -> Examples:
+        """These rows, without a copy of their images."""
+        whole = self.images if isinstance(self.images, Rows) else Rows(self.images, np.arange(len(self)))
+        return Examples(whole.part(rows), self.labels[rows], self.patients[rows])
 
 
 def warm_then_down(step: int, total: int) -> float:

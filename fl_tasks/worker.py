@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -26,9 +26,12 @@ from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import read_header
 from fl_tasks import jobs
 from fl_tasks.base import Cancelled, Dataset, Diverged, Model, Place, Task, Watch, get_task, load_plugin
+from fl_tasks.dealing import deal
 from fl_tasks.jobs import (
     Cancel,
     DataOptions,
+    Deal,
+    Dealt,
     Evaluate,
     Evaluated,
     Failed,
@@ -86,6 +89,7 @@ class Worker:
         self._outbox = outbox
         self._tasks: dict[str, Task] = {}
         self._datasets: dict[DataOptions, Dataset] = {}
+        self._dealt: dict[DataOptions, Sequence[Dataset]] = {}
 
     def serve(self, inbox: Inbox) -> None:
         """Answer until told to shut down."""
@@ -125,6 +129,8 @@ class Worker:
     def _perform(self, request: Request, watch: Watch) -> Reply:
         if isinstance(request, Prepare):
             return self._prepare(request, watch)
+        if isinstance(request, Deal):
+            return self._deal(request, watch)
         if isinstance(request, Initialise):
             return self._initialise(request)
         if isinstance(request, Train):
@@ -138,6 +144,16 @@ class Worker:
         self._datasets.pop(request.options, None)  # asked for anew: the folder may have changed
         dataset = self._dataset(request.options, watch)
         return Prepared(dataset.summary, dataset.problems, dataset.num_examples, task.device())
+
+    def _deal(self, request: Deal, watch: Watch) -> Dealt:
+        task = self._task(request.options.task)
+        self._dealt.pop(request.options.of_shard(1), None)
+        shards = list(self._shards(request.options, watch))
+        problems = dict.fromkeys(line for shard in shards for line in shard.problems)
+        return Dealt(
+            tuple(shard.num_examples for shard in shards), tuple(shard.summary for shard in shards),
+            tuple(problems), task.device(),
+        )  # fmt: skip
 
     def _initialise(self, request: Initialise) -> Initialised:
         init = Path(request.init) if request.init else None
@@ -171,7 +187,17 @@ class Worker:
             self._tasks[name] = get_task(name, self._place)
         return self._tasks[name]
 
+    def _shards(self, options: DataOptions, watch: Watch) -> Sequence[Dataset]:
+        key = options.of_shard(1)
+        if key not in self._dealt:
+            while len(self._dealt) >= DATASETS_KEPT:
+                del self._dealt[next(iter(self._dealt))]
+            self._dealt[key] = deal(self._task(options.task), options, watch)
+        return self._dealt[key]
+
     def _dataset(self, options: DataOptions, watch: Watch) -> Dataset:
+        if options.resident:
+            return self._shards(options, watch)[options.shard - 1]
         if options not in self._datasets:
             while len(self._datasets) >= DATASETS_KEPT:
                 del self._datasets[next(iter(self._datasets))]
