@@ -39,6 +39,8 @@ PURE = (
     "aggregator/strategy.py",
     "edge_client/session.py",
     "fl_protocol/transfer.py",
+    "fl_sim/frames.py",
+    "fl_sim/line.py",
 )
 IMPURE = (
     *(
