@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -38,6 +39,7 @@ StatusBrokerOption = Annotated[
 
 @app.callback()
 def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
+    logging.basicConfig(level=logging.ERROR)  # what is not delivered the view says
     cl.load_config(ctx, config)
 
 
@@ -194,6 +196,54 @@ def status(
         print(json.dumps(view.as_json(found), indent=1))
     else:
         view.show(found, sys.stdout)
+
+
+@app.command()
+def doctor(
+    broker: opt.BrokerOption = None,
+    job: cl.JobOption = "default",
+    task: opt.TaskOption = DEFAULT_TASK,
+    model: opt.ModelOption = DEFAULT_MODEL,
+    min_clients: opt.MinClientsOption = 2,
+    image_size: opt.ImageSizeOption = None,
+    init: opt.InitOption = None,
+    eval_data: opt.EvalDataOption = None,
+    out: opt.OutOption = None,
+    device: opt.DeviceOption = "auto",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An array with an object a check, for programs.")
+    ] = False,
+    plugin: cl.PluginOption = None,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+) -> None:
+    """Say whether a start with the same options would work, and what to do if not. It disturbs nobody.
+
+    One line a check: ok, warn or fail. Ends with 0 if a start would work, 2 if something is to be mended here, 3 if at
+    the broker.
+    """
+    from aggregator.doctor import Place, examine
+    from fl_protocol.doctor import present
+
+    size = image_size if image_size is not None else defaults_for(task).image_size
+    place = Place(
+        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key) if broker else None,
+        job=checked_name(job, "--job"),
+        out=Path(out or f"runs/{job}"),
+        task=task,
+        model=model,
+        image_size=at_least(size, 8, "--image-size", 4096),
+        min_clients=at_least(min_clients, 1, "--min-clients"),
+        init=init,
+        eval_data=eval_data,
+        device=device,
+        plugin=plugin,
+    )
+    raise typer.Exit(present(examine(place), "a start", sys.stdout, to_json=as_json))
 
 
 def at_least(value: Any, lowest: Any, name: str, highest: Any = MOST) -> Any:

@@ -108,7 +108,7 @@ def start(
     """A new broker on ``port`` (0: a free one), which ends with us if we are killed, unless ``outlive_us``."""
     state_dir = state_dir.resolve()
     state_dir.mkdir(parents=True, exist_ok=True)
-    kind, program = _program(kind)
+    kind, program = installed_broker(kind)
     host = _ANY_ADDRESS.get(listen, listen)
     port = port or _free_port(host)
     config = state_dir / "broker.conf"
@@ -131,7 +131,8 @@ def start(
     return broker
 
 
-def _program(kind: str | None) -> tuple[str, str]:
+def installed_broker(kind: str | None = None) -> tuple[str, str]:
+    """The kind of broker that :func:`start` would start, and its program. Raises ConfigError if there is none."""
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"])
     beside = str(Path(sys.executable).parent)
     for name, where in ((MOSQUITTO, path), (NATS, beside + os.pathsep + path)):

@@ -25,6 +25,7 @@ from aggregator.federation import Federation, Phase
 from aggregator.global_models import Folded, GlobalModels
 from aggregator.intake import Intake
 from aggregator.membership import Membership, Send
+from aggregator.probing import answers
 from aggregator.publisher import Publisher
 from aggregator.receiving import Receiving
 from aggregator.recording import Recording
@@ -219,6 +220,8 @@ class Server:
             self.receiving.chunk(topic, message)
         elif topic.kind is Kind.OFFER and isinstance(message, msg.Offer):
             self.receiving.offer(topic, message)
+        elif isinstance(message, msg.Probe):
+            self._answer_probe(topic, message)
         elif topic.client == AGGREGATOR or topic.kind in (Kind.AGG, Kind.MODEL):
             self._on_aggregator_frame(topic, message)
         else:
@@ -258,11 +261,12 @@ class Server:
         sends, happened = self.membership.state(client_id, message)
         self._perform_membership(sends, happened)
 
+    def _answer_probe(self, topic: Topic, probe: msg.Probe) -> None:
+        for address, answer in answers(topic, probe, self.instance, self.membership, time.time()):
+            self.publish(str(address), encode(answer), retain=address.kind is Kind.AGG)
+
     def _on_aggregator_frame(self, topic: Topic, message: msg.Message) -> None:
-        if isinstance(message, msg.Probe) and message.instance != self.instance:
-            answer = msg.AggregatorState(True, self.instance, message.instance)
-            self.publish(str(Topic(self.job, Kind.AGG)), encode(answer), retain=True)
-        elif isinstance(message, msg.AggregatorState) and message.instance != self.instance:
+        if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
             self._on_other_aggregator(message)
         elif isinstance(message, Manifest) and message.digest == topic.digest:
             self.models.found(topic.digest, message, self.federation.base)

@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from edge_client import options as opt
 from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
@@ -26,17 +27,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-DATA, PLACE = "DATA", "THIS EDGE"
 DEVICES = ("auto", "cpu", "cuda")
 MOST = 10**8
 """Seconds (three years) or threads."""
-
-DeviceOption = Annotated[
-    str,
-    cl.option(
-        "device", "Where to compute: auto (a GPU if there is one), cpu or cuda.", rich_help_panel=PLACE
-    ),
-]
 
 
 @app.callback()
@@ -46,75 +39,17 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 
 @app.command()
 def join(
-    broker: Annotated[str, cl.option("broker", "Broker of the job.", metavar="HOST[:PORT]")],
-    data: Annotated[
-        str | None,
-        cl.option(
-            "data",
-            "Folder of X-rays: DIR/train/{NORMAL,PNEUMONIA} or DIR/{NORMAL,PNEUMONIA}.",
-            metavar="DIR",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    broker: opt.BrokerOption,
+    data: opt.DataOption = None,
     job: cl.JobOption = "default",
-    client_id: Annotated[
-        str | None,
-        cl.option(
-            "client-id",
-            "Name of this edge, unlike any other in the job (default: the name of this machine).",
-            metavar="ID",
-            rich_help_panel=PLACE,
-        ),
-    ] = None,
-    workdir: Annotated[
-        str | None,
-        cl.option(
-            "workdir",
-            "Folder for models and cached images, this edge's own (default: hilum-edge/ID).",
-            metavar="DIR",
-            rich_help_panel=PLACE,
-        ),
-    ] = None,
-    device: DeviceOption = "auto",
-    threads: Annotated[
-        int | None,
-        cl.option(
-            "threads",
-            "Processor cores to train on (default: what PyTorch chooses).",
-            rich_help_panel=PLACE,
-        ),
-    ] = None,
-    shard: Annotated[
-        str | None,
-        cl.option(
-            "shard",
-            "Train on part K of N of the folder only, so that one folder plays N hospitals.",
-            metavar="K/N",
-            rich_help_panel=DATA,
-        ),
-    ] = None,
-    partition: Annotated[
-        str,
-        cl.option(
-            "partition",
-            "How unlike the parts are: iid, or dirichlet:ALPHA (the smaller, the more).",
-            metavar="iid|dirichlet:ALPHA",
-            rich_help_panel=DATA,
-        ),
-    ] = "iid",
-    seed: Annotated[
-        int,
-        cl.option("seed", "Seed of the parts: the same for every edge of one folder.", rich_help_panel=DATA),
-    ] = 0,
-    connect_timeout: Annotated[
-        float,
-        cl.option(
-            "connect-timeout",
-            "Seconds to wait for the broker at first; 0 keeps trying for ever.",
-            metavar="S",
-            rich_help_panel=cl.BROKER,
-        ),
-    ] = 60.0,
+    client_id: opt.ClientIdOption = None,
+    workdir: opt.WorkdirOption = None,
+    device: opt.DeviceOption = "auto",
+    threads: opt.ThreadsOption = None,
+    shard: opt.ShardOption = None,
+    partition: opt.PartitionOption = "iid",
+    seed: opt.SeedOption = 0,
+    connect_timeout: opt.ConnectTimeoutOption = 60.0,
     username: cl.UsernameOption = None,
     password_file: cl.PasswordFileOption = None,
     tls: cl.TlsOption = False,
@@ -122,7 +57,7 @@ def join(
     cert: cl.CertOption = None,
     key: cl.KeyOption = None,
     plugin: cl.PluginOption = None,
-    verbose: Annotated[bool, cl.option("verbose", "Log what goes on inside, on stderr.", flag=True)] = False,
+    verbose: opt.VerboseOption = False,
 ) -> None:
     """Join a job, train whenever a round asks for it, and stay until the job is finished."""
     from edge_client.agent import EdgeOptions, run
@@ -150,6 +85,57 @@ def join(
 
 
 @app.command()
+def doctor(
+    broker: opt.BrokerOption,
+    data: opt.DataOption = None,
+    job: cl.JobOption = "default",
+    client_id: opt.ClientIdOption = None,
+    workdir: opt.WorkdirOption = None,
+    device: opt.DeviceOption = "auto",
+    threads: opt.ThreadsOption = None,
+    shard: opt.ShardOption = None,
+    partition: opt.PartitionOption = "iid",
+    seed: opt.SeedOption = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="An array with an object a check, for programs.")
+    ] = False,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+    plugin: cl.PluginOption = None,
+) -> None:
+    """Say whether a join with the same options would work, and what to do if not. It disturbs nobody.
+
+    One line a check: ok, warn or fail. Ends with 0 if a join would work, 2 if something is to be mended here, 3 if at
+    the broker or at the aggregator.
+    """
+    logging.basicConfig(level=logging.CRITICAL)  # what is not delivered is a finding
+    from edge_client.doctor import Place, examine
+    from fl_protocol.doctor import present
+
+    part, parts = parse_shard(shard)
+    client = client_id if client_id is not None else default_client(socket.gethostname(), part, parts)
+    place = Place(
+        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key),
+        job=checked_name(job, "--job"),
+        client=checked_name(client, "--client-id"),
+        workdir=Path(workdir or f"hilum-edge/{client}"),
+        data=data,
+        shard=part,
+        shards=parts,
+        partition=checked_partition(partition),
+        seed=at_least(seed, 0, "--seed", 2**63 - 1),
+        device=one_of(device, DEVICES, "--device"),
+        threads=None if threads is None else at_least(threads, 1, "--threads"),
+        plugin=plugin,
+    )
+    raise typer.Exit(present(examine(place), "a join", sys.stdout, to_json=as_json))
+
+
+@app.command()
 def predict(
     images: Annotated[
         list[str], typer.Argument(help="Images, or folders that hold some.", metavar="IMAGE...")
@@ -158,7 +144,7 @@ def predict(
     as_json: Annotated[
         bool, typer.Option("--json", help="An array with an object an image, for programs.")
     ] = False,
-    device: DeviceOption = "auto",
+    device: opt.DeviceOption = "auto",
 ) -> None:
     """Say what the model sees in images: class and probability. Research only, no diagnosis."""
     from fl_tasks.predict import predict as predict_rows

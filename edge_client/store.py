@@ -206,6 +206,18 @@ class Store:
             self._noted = ""
 
 
+def folder_in_use(workdir: Path) -> bool:
+    """Whether another process owns the work folder; nothing in it is changed."""
+    try:
+        with (workdir / "lock").open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 class _Part:
     def __init__(self, digest: str, path: Path, file: IO[bytes], offset: int) -> None:
         self.digest, self.path, self.file, self.offset = digest, path, file, offset

@@ -30,12 +30,12 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.ROUND: frozenset({"RoundState"}),
     Kind.MODEL: frozenset({"Manifest"}),
     Kind.BLOCK: frozenset({"Chunk"}),
-    Kind.STATE: frozenset({"ClientState"}),
-    Kind.EVENT: frozenset({"Hello", "Pong", "Progress", "Decline"}),
-    Kind.OFFER: frozenset({"Offer"}),
-    Kind.CHUNK: frozenset({"Chunk"}),
-    Kind.CONTROL: frozenset({"Welcome", "Refusal", "Ping", "Cancel", "Rejection", "Probe"}),
-    Kind.ACK: frozenset({"Ack"}),
+    Kind.STATE: frozenset({"ClientState", "Probe"}),
+    Kind.EVENT: frozenset({"Hello", "Pong", "Progress", "Decline", "Probe"}),
+    Kind.OFFER: frozenset({"Offer", "Probe"}),
+    Kind.CHUNK: frozenset({"Chunk", "Probe"}),
+    Kind.CONTROL: frozenset({"Welcome", "Refusal", "Ping", "Cancel", "Rejection", "Probe", "Echo"}),
+    Kind.ACK: frozenset({"Ack", "Echo"}),
 }
 """Which messages may stand on which topic."""
 

@@ -1,6 +1,6 @@
 """Every message, one frozen dataclass each, with the bounds of its fields. ``Manifest`` is in tensors.py.
 
-Times are durations in seconds; nobody's time of day crosses the wire.
+Times are durations in seconds; nobody's time of day crosses the wire, save in Echo, where it decides nothing.
 """
 
 from __future__ import annotations
@@ -215,14 +215,29 @@ class Rejection:
 
 @dataclass(frozen=True)
 class Probe:
-    """``dn/_aggregator/control``: does another aggregator serve this job? It answers with ``echo``."""
+    """Is anybody there? Asked on ``dn/_aggregator/control``, an aggregator that serves the job answers with ``echo``
+    in its birth; asked by an edge's doctor on any ``up/`` topic, it answers with Echo, and nothing else changes.
+    """
 
     instance: str = bounded(instance_text)
+    padding: bytes = bounded(blob(MAX_CHUNK_BYTES), default=b"")
+    """As long as a chunk: whether one would arrive."""
+
+
+@dataclass(frozen=True)
+class Echo:
+    """``control`` and ``ack/<transfer>``: an edge's Probe arrived. ``holder`` is the state of whoever has its name."""
+
+    instance: str = bounded(instance_text)
+    heard: str = bounded(text(16))
+    holder: str = bounded(text(16), default="")
+    clock_s: float = bounded(number(0.0, 1e12), default=0.0)
+    """The aggregator's time of day, for a doctor's remark: nothing is ever decided by it."""
 
 
 Message = (
     AggregatorState | RoundState | Manifest | Chunk | ClientState | Hello | Pong | Progress | Decline | Offer
-    | Ack | Welcome | Refusal | Ping | Cancel | Rejection | Probe
+    | Ack | Welcome | Refusal | Ping | Cancel | Rejection | Probe | Echo
 )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fl_protocol.errors import HilumError
@@ -21,11 +21,22 @@ class Will:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What else a broker announces of itself (MQTT 5); one of 3.1.1 says nothing, and nothing is known to be missing."""
+
+    receive_maximum: int | None = None
+    retains: bool = True
+    max_qos: int = 2
+    wildcards: bool = True
+
+
+@dataclass(frozen=True)
 class Connected:
     """The broker is there; subscriptions are renewed. ``max_packet_bytes`` if it announced one (MQTT 5)."""
 
     protocol: str
     max_packet_bytes: int | None
+    limits: Limits = field(default=Limits(), compare=False)
 
 
 @dataclass(frozen=True)

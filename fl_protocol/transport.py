@@ -39,6 +39,7 @@ from fl_protocol.network import (
     Connected,
     Disconnected,
     Event,
+    Limits,
     Payload,
     Received,
     Transport,
@@ -271,7 +272,8 @@ class MqttTransport:
         self._outbox.connected(receive_maximum, keepalive_s, self._max_packet is not None)
         self._collect_changes()
         _subscribe(link.client, self._filters)
-        self._emit(Connected("5" if self._protocol is V5 else "3.1.1", self._max_packet))
+        version = "5" if self._protocol is V5 else "3.1.1"
+        self._emit(Connected(version, self._max_packet, _limits(announced)))
         return True
 
     def _collect_changes(self) -> list[tuple[bool, tuple[str, ...]]]:
@@ -363,6 +365,14 @@ class MqttTransport:
             self._reported.add(kind)
             log.warning("not delivered: %s: %s", topic, reason)
             self._emit(Undelivered(topic, reason))
+
+
+def _limits(announced: Any) -> Limits:
+    """What stands in a CONNACK's properties (None under 3.1.1)."""
+    return Limits(
+        getattr(announced, "ReceiveMaximum", None), bool(getattr(announced, "RetainAvailable", 1)),
+        int(getattr(announced, "MaximumQoS", 2)), bool(getattr(announced, "WildcardSubscriptionAvailable", 1)),
+    )  # fmt: skip
 
 
 def _subscribe(client: Client, filters: Sequence[str] | dict[str, None]) -> None:

@@ -53,6 +53,13 @@ class Deal:
 
 
 @dataclass(frozen=True)
+class Inspect:
+    """Load a task and what it computes with. Answered by Inspected."""
+
+    task: str
+
+
+@dataclass(frozen=True)
 class Initialise:
     """Write a first global model to ``out``, from ``seed`` or from the file ``init``. Answered by Initialised."""
 
@@ -117,6 +124,12 @@ class Dealt:
 
 
 @dataclass(frozen=True)
+class Inspected:
+    device: str
+    software: str  # "torch 2.13.0, 2 threads" for people; empty where a task needs none
+
+
+@dataclass(frozen=True)
 class Initialised:
     out: str
     metadata: dict[str, str]
@@ -153,8 +166,8 @@ class Failed:
     round_number: int = 0  # of a Train, else 0
 
 
-Request = Prepare | Deal | Initialise | Train | Evaluate | Cancel | Shutdown
-Reply = Prepared | Dealt | Initialised | TrainingProgress | Trained | Evaluated | Failed
+Request = Prepare | Deal | Inspect | Initialise | Train | Evaluate | Cancel | Shutdown
+Reply = Prepared | Dealt | Inspected | Initialised | TrainingProgress | Trained | Evaluated | Failed
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
 _LISTS = frozenset({"problems", "examples", "summaries"})

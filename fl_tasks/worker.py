@@ -37,6 +37,8 @@ from fl_tasks.jobs import (
     Failed,
     Initialise,
     Initialised,
+    Inspect,
+    Inspected,
     Prepare,
     Prepared,
     Reply,
@@ -131,6 +133,8 @@ class Worker:
             return self._prepare(request, watch)
         if isinstance(request, Deal):
             return self._deal(request, watch)
+        if isinstance(request, Inspect):
+            return Inspected(self._task(request.task).device(), software())
         if isinstance(request, Initialise):
             return self._initialise(request)
         if isinstance(request, Train):
@@ -215,6 +219,17 @@ class Worker:
                 self._send(TrainingProgress(request.round_number, min(1.0, fraction), loss))
 
         return report
+
+
+def software() -> str:
+    """What a loaded task computes with, for people: the version of torch, its threads and the GPU's name."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return ""
+    words = [f"torch {torch.__version__}", f"{torch.get_num_threads()} threads"]
+    if torch.cuda.is_available():
+        words.append(torch.cuda.get_device_name())
+    return ", ".join(words)
 
 
 def training_seed(request: Train) -> int:

@@ -32,7 +32,7 @@ def issue(folder: Path, name: str, authority: str = "ca", alt: str = "IP:127.0.0
     openssl("req", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", request, "-subj", f"/CN={name}")
     extra.write_text(f"subjectAltName={alt}\n")
     openssl("x509", "-req", "-in", request, "-CA", folder / f"{authority}.crt", "-CAkey", folder / f"{authority}.key",
-            "-CAcreateserial", "-days", "2", "-extfile", extra, "-out", folder / f"{name}.crt")  # fmt: skip
+            "-CAcreateserial", "-days", "60", "-extfile", extra, "-out", folder / f"{name}.crt")  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +40,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two authorities, a server and a site."""
     folder = tmp_path_factory.mktemp("certificates")
     for name in ("ca", "stranger"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}",
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60", "-subj", f"/CN={name}",
                 "-keyout", folder / f"{name}.key", "-out", folder / f"{name}.crt",
                 "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
     issue(folder, "server")

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from fl_tasks.phantoms import draw
-from tests.broker.test_access import password_file
-from tests.brokers import Broker, free_port, mosquitto, running
+from tests.broker.test_access import issue, openssl, password_file
+from tests.brokers import Broker, free_port, mosquitto, running, shipped_mosquitto
 from tests.e2e.processes import Program, Programs
 
 
@@ -45,6 +45,29 @@ def login_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     plain.config = plain.config.replace("allow_anonymous true\n", "")
     plain.options = plain.options.__class__(plain.options.host, plain.options.port, username="aggregator")
     with running(plain) as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An authority, and certificates for the broker, the aggregator and two sites."""
+    folder = tmp_path_factory.mktemp("papers")
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "60", "-subj", "/CN=authority",
+            "-keyout", folder / "ca.key", "-out", folder / "ca.crt",
+            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
+    for name in ("server", "aggregator", "site-a", "site-b"):
+        issue(folder, name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def secure(tmp_path_factory: pytest.TempPathFactory, papers: Path) -> Iterator[Broker]:
+    """broker/mosquitto.conf and broker/acl as a deployment switches them on: passwords, TLS, rights."""
+    folder = tmp_path_factory.mktemp("secure")
+    password_file(folder / "passwords")
+    for name in ("server.crt", "server.key"):
+        (folder / name).write_bytes((papers / name).read_bytes())
+    with running(shipped_mosquitto(folder, secure=True)) as found:
         yield found
 
 

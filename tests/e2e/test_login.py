@@ -8,34 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.broker.test_access import issue, openssl, password_file, tls_lines
-from tests.brokers import Broker, mosquitto, running, shipped_mosquitto
+from tests.broker.test_access import tls_lines
+from tests.brokers import Broker, mosquitto, running
 from tests.e2e.processes import Program, Programs, marked
 
 SITES = ("site-a", "site-b")
-
-
-@pytest.fixture(scope="module")
-def papers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, and certificates for the broker, the aggregator and two sites."""
-    folder = tmp_path_factory.mktemp("papers")
-    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=authority",
-            "-keyout", folder / "ca.key", "-out", folder / "ca.crt",
-            "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign")  # fmt: skip
-    for name in ("server", "aggregator", *SITES):
-        issue(folder, name)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def secure(tmp_path_factory: pytest.TempPathFactory, papers: Path) -> Iterator[Broker]:
-    """broker/mosquitto.conf and broker/acl as a deployment switches them on: passwords, TLS, rights."""
-    folder = tmp_path_factory.mktemp("secure")
-    password_file(folder / "passwords")
-    for name in ("server.crt", "server.key"):
-        (folder / name).write_bytes((papers / name).read_bytes())
-    with running(shipped_mosquitto(folder, secure=True)) as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

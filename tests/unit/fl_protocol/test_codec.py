@@ -42,6 +42,8 @@ EXAMPLES: list[tuple[Kind, msg.Message]] = [
     (Kind.CONTROL, msg.Cancel(1, "over")),
     (Kind.CONTROL, msg.Rejection(1, "bad_field")),
     (Kind.CONTROL, msg.Probe("ab")),
+    (Kind.CHUNK, msg.Probe("ab", bytes(9))),
+    (Kind.ACK, msg.Echo("ab", "chunk", "ready", 1.5)),
     (Kind.ACK, msg.Ack(b"\7", 32, "accepted", "")),
 ]  # fmt: skip
 

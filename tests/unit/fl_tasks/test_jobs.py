@@ -17,6 +17,8 @@ PLAN = Plan(1, 8, 0.1, 2**62, local_steps=3, proximal_mu=0.01, options={"options
         jobs.Dealt(
             (3, 0), (DataSummary(4, 3, 2, 1, 1, 1, {"NORMAL": 4}), DataSummary(0, 0, 0, 0)), ("a",), "cpu"
         ),
+        jobs.Inspect("t"),
+        jobs.Inspected("cpu", "torch 2"),
         jobs.Initialise("t", "m", 64, 1, None, "o"),
         jobs.Train(OPTIONS, "f", PLAN, "o", 4, "m"),
         jobs.Evaluate(OPTIONS, "f", detail=True),

@@ -1,0 +1,84 @@
+"""The options of ``fl-edge``, in the order of ``fl-edge join --help``; cli.py puts them together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fl_protocol import commandline as cl
+
+DATA, PLACE = "DATA", "THIS EDGE"
+
+BrokerOption = Annotated[str, cl.option("broker", "Broker of the job.", metavar="HOST[:PORT]")]
+DataOption = Annotated[
+    str | None,
+    cl.option(
+        "data",
+        "Folder of X-rays: DIR/train/{NORMAL,PNEUMONIA} or DIR/{NORMAL,PNEUMONIA}.",
+        metavar="DIR",
+        rich_help_panel=DATA,
+    ),
+]
+ClientIdOption = Annotated[
+    str | None,
+    cl.option(
+        "client-id",
+        "Name of this edge, unlike any other in the job (default: the name of this machine).",
+        metavar="ID",
+        rich_help_panel=PLACE,
+    ),
+]
+WorkdirOption = Annotated[
+    str | None,
+    cl.option(
+        "workdir",
+        "Folder for models and cached images, this edge's own (default: hilum-edge/ID).",
+        metavar="DIR",
+        rich_help_panel=PLACE,
+    ),
+]
+DeviceOption = Annotated[
+    str,
+    cl.option(
+        "device", "Where to compute: auto (a GPU if there is one), cpu or cuda.", rich_help_panel=PLACE
+    ),
+]
+ThreadsOption = Annotated[
+    int | None,
+    cl.option(
+        "threads",
+        "Processor cores to train on (default: what PyTorch chooses).",
+        rich_help_panel=PLACE,
+    ),
+]
+ShardOption = Annotated[
+    str | None,
+    cl.option(
+        "shard",
+        "Train on part K of N of the folder only, so that one folder plays N hospitals.",
+        metavar="K/N",
+        rich_help_panel=DATA,
+    ),
+]
+PartitionOption = Annotated[
+    str,
+    cl.option(
+        "partition",
+        "How unlike the parts are: iid, or dirichlet:ALPHA (the smaller, the more).",
+        metavar="iid|dirichlet:ALPHA",
+        rich_help_panel=DATA,
+    ),
+]
+SeedOption = Annotated[
+    int,
+    cl.option("seed", "Seed of the parts: the same for every edge of one folder.", rich_help_panel=DATA),
+]
+ConnectTimeoutOption = Annotated[
+    float,
+    cl.option(
+        "connect-timeout",
+        "Seconds to wait for the broker at first; 0 keeps trying for ever.",
+        metavar="S",
+        rich_help_panel=cl.BROKER,
+    ),
+]
+VerboseOption = Annotated[bool, cl.option("verbose", "Log what goes on inside, on stderr.", flag=True)]
