@@ -45,6 +45,10 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[
 ]  # click's base class, wherever typer keeps its click
 
 
+Context = typer.Context
+"""For commands that stand in modules of their own."""
+
+
 def option(name: str, help_text: str, *, flag: bool = False, **more: Any) -> Any:
     """A typer option ``--name`` that can also be set as ``FL_NAME``."""
     spelling = f"--{name}/--no-{name}" if flag else f"--{name}"
@@ -248,6 +252,11 @@ def read_password(file: str | None) -> str | None:
     if not lines or not lines[0]:
         raise ConfigError(f"--password-file {file} is empty: its first line is the password")
     return lines[0]
+
+
+def say(line: str) -> None:
+    """A line on stdout, from commands that stand in modules of their own."""
+    print(line)
 
 
 def run(app: typer.Typer, name: str, arguments: Sequence[str] | None = None) -> NoReturn:

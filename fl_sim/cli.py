@@ -7,6 +7,7 @@ from typing import NoReturn
 import typer
 
 from fl_protocol import commandline as cl
+from fl_sim import run_command
 
 app = typer.Typer(
     name="fl-sim",
@@ -20,6 +21,9 @@ app = typer.Typer(
 @app.callback()
 def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
     cl.load_config(ctx, config)
+
+
+app.command("run")(run_command.command)
 
 
 def main() -> NoReturn:

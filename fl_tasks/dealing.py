@@ -59,9 +59,10 @@ class Shards(Sequence[Dataset]):
 def deal(task: Task, options: DataOptions, watch: Watch) -> Sequence[Dataset]:
     """Every shard of ``options``, whose own ``shard`` says nothing here.
 
-    A task that has a method ``deal`` holds the folder once; of another, each shard is prepared when it is needed.
+    A task that has a method ``deal`` holds the folder once; of another, each shard is prepared when it is needed,
+    which no Cancel stops: ``watch`` is of the request at hand, and shards outlive it.
     """
     of_its_own: Callable[[DataOptions, Watch], Sequence[Dataset]] | None = getattr(task, "deal", None)
     if of_its_own is not None:
         return of_its_own(options, watch)
-    return Shards(options.shards, lambda index: task.prepare(options.of_shard(index + 1), watch), KEPT)
+    return Shards(options.shards, lambda index: task.prepare(options.of_shard(index + 1), Watch()), KEPT)

@@ -41,6 +41,8 @@ PURE = (
     "fl_protocol/transfer.py",
     "fl_sim/frames.py",
     "fl_sim/line.py",
+    "fl_sim/profiles.py",
+    "fl_sim/world.py",
 )
 IMPURE = (
     *(

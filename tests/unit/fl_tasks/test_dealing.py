@@ -111,6 +111,7 @@ class Plain:
         self.prepared: list[int] = []
 
     def prepare(self, options: jobs.DataOptions, watch: Watch) -> Dataset:
+        watch.check()
         self.prepared.append(options.shard)
         return Dataset(DataSummary(1, 1, 1, 0), options.shard)
 
@@ -121,6 +122,13 @@ def test_a_task_without_dealing_prepares_shard_by_shard() -> None:
     assert [shard.num_examples for shard in shards] == [1, 2, 3, 4, 5]
     assert [shards[4].num_examples, shards[3].num_examples, shards[0].num_examples] == [5, 4, 1]
     assert task.prepared == [1, 2, 3, 4, 5, 1], f"the last {KEPT} are kept"
+
+
+def test_a_cancelled_request_does_not_spoil_shards_prepared_later() -> None:
+    over: list[bool] = []
+    shards = deal(Plain(), jobs.DataOptions("t", None, 8, "c", shards=5), Watch(lambda: bool(over)))  # type: ignore[arg-type]
+    over.append(True)
+    assert shards[2].num_examples == 3
 
 
 def test_views_are_kept_and_bounds_are_bounds() -> None:

@@ -1,0 +1,164 @@
+"""From settings to finished simulations: the run directory, the first model, the clients, then the loop."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aggregator import console as seen
+from aggregator.events import FederationConfig
+from aggregator.federation import Federation
+from aggregator.rundir import RunDirectory
+from aggregator.start import _name_model
+from aggregator.strategy import get_strategy
+from fl_protocol.errors import ConfigError
+from fl_sim.engine import Engine, answered
+from fl_sim.profiles import Profile
+from fl_sim.simulation import Clients, Simulation
+from fl_tasks import jobs
+
+
+@dataclass(frozen=True)
+class SimSettings:
+    """All that a simulation needs to know, checked."""
+
+    out: Path
+    config: FederationConfig
+    strategy: str
+    clients: int
+    data: str | None
+    partition: str
+    profile: Profile
+    eval_data: str | None = None
+    init: str | None = None
+    fresh: bool = False
+    effective: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """What came of a run, for people in a hurry and for programs."""
+
+    rounds: int
+    updates: int
+    seconds: float
+    virtual_s: float
+    metrics: dict[str, float] | None
+    model_sha256: str
+    out: Path
+
+    def as_json(self) -> dict[str, Any]:
+        """Keys: rounds, updates, seconds, updates_per_s (this run's own), virtual_s, metrics, model_sha256, out."""
+        rate = self.updates / self.seconds if self.seconds > 0 else 0.0
+        return {
+            "rounds": self.rounds, "updates": self.updates, "seconds": round(self.seconds, 3),
+            "updates_per_s": round(rate, 2), "virtual_s": self.virtual_s, "metrics": self.metrics,
+            "model_sha256": self.model_sha256, "out": str(self.out),
+        }  # fmt: skip
+
+
+def run(settings: SimSettings, engine: Engine, view: seen.View) -> Simulated:
+    """One simulated federation, to its end; or the rest of one that was begun."""
+    with run_directory(settings) as folder:
+        config = settings.config
+        base = first_model(folder, config, settings.init, engine)
+        options = jobs.DataOptions(
+            config.task, settings.data, config.image_size, str(cache_of(settings.out)), shards=settings.clients,
+            partition=settings.partition, seed=config.seed, resident=True,
+        )  # fmt: skip
+        clients = dealt(options, engine, view)
+        folder.write_json(
+            "config.json", settings.effective | {"clock": {"value": "virtual", "source": "fl-sim"}}
+        )
+        records = folder.journal.records()
+        folder.write_rounds(records)
+        last = records[-1] if records else None
+        tell_resumed(records, config, view)
+        federation = Federation(config, base, rounds_done=last["round"] if last else 0, last=last)
+        scored_on = None
+        if settings.eval_data is not None:
+            scored_on = jobs.DataOptions(
+                config.task, settings.eval_data, config.image_size, options.cache, role=jobs.EVAL
+            )
+        simulation = Simulation(
+            folder, federation, get_strategy(settings.strategy), clients, settings.profile, engine, view, scored_on
+        )  # fmt: skip
+        began = time.monotonic()
+        simulation.run()
+        seconds = time.monotonic() - began
+    last = federation.last_record or {}
+    return Simulated(
+        federation.rounds_done, simulation.updates, seconds, simulation.world.now, last.get("metrics"),
+        federation.base, settings.out,
+    )  # fmt: skip
+
+
+@contextmanager
+def run_directory(settings: SimSettings) -> Iterator[RunDirectory]:
+    """The run directory, ours while the block lasts. What an earlier try left in its spool goes."""
+    folder = RunDirectory(settings.out, fresh=settings.fresh)
+    try:
+        folder.spool.discard_up_to(settings.config.rounds + 1)
+        config = settings.config
+        identity = {
+            "job": "simulation", "task": config.task, "model": config.model, "image_size": config.image_size,
+            "clients": settings.clients, "partition": settings.partition, "seed": config.seed,
+        }  # fmt: skip
+        folder.check_identity(identity)
+        yield folder
+    finally:
+        folder.close()
+
+
+def cache_of(out: Path) -> Path:
+    """Where resized images are kept: with the run."""
+    return out / "cache"
+
+
+def first_model(folder: RunDirectory, config: FederationConfig, init: str | None, engine: Engine) -> str:
+    """The digest of the model the run goes on from; made from the seed, or from ``init``, the first time."""
+    records = folder.journal.records()
+    if folder.journal.get("base") is not None:
+        base = str(records[-1]["model_sha256"] if records else folder.journal.get("base"))
+        folder.model(base)
+        return base
+    draft = folder.models / f".initial.{os.getpid()}.tmp"
+    request = jobs.Initialise(config.task, config.model, config.image_size, config.seed, init, str(draft))
+    engine.begin("first model", request)
+    try:
+        answered(engine.result("first model"))
+        digest = _name_model(folder, draft)
+    finally:
+        draft.unlink(missing_ok=True)
+    folder.publish_global(digest)
+    folder.begin(folder.journal.get("identity"), digest)
+    return digest
+
+
+def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients:
+    """The virtual clients that the data make. Raises ConfigError if nobody could train."""
+    reply = answered(engine.everywhere(jobs.Deal(options)))
+    assert isinstance(reply, jobs.Dealt)
+    for line in reply.problems:
+        view.show(seen.Warned(line))
+    able = sum(num > 0 for num in reply.examples)
+    if not able:
+        raise ConfigError(f"no client has an example to train on: give another --data than {options.data}")
+    if able < len(reply.examples):
+        view.show(seen.Warned(f"{len(reply.examples) - able} clients have nothing to train on and stay away"))
+    width = len(str(options.shards))
+    names = tuple(f"client-{shard:0{width}d}" for shard in range(1, options.shards + 1))
+    return Clients(names, reply.examples, tuple(options.of_shard(k) for k in range(1, options.shards + 1)))
+
+
+def tell_resumed(records: Sequence[dict[str, Any]], config: FederationConfig, view: seen.View) -> None:
+    done = records[-1]["round"] if records else 0
+    if done >= config.rounds:
+        view.show(seen.Warned(f"this run has had its {done} rounds: give more --rounds to go on, or --fresh"))
+    elif done:
+        view.show(seen.Resumed(done + 1, config.rounds))

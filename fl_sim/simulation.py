@@ -1,0 +1,247 @@
+"""The simulator's shell: it lets the world go on, performs what it wants, and waits only for what it needs.
+
+What fl-agg does with a journal, a spool and a fold is done with the same ones; only promises to clients need not
+survive a crash, since nobody was promised anything. A run that is begun again goes on with the round it was in.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from aggregator import console as seen
+from aggregator import events as ev
+from aggregator.federation import Federation
+from aggregator.folding import SpooledUpdate, fold
+from aggregator.recording import Recording
+from aggregator.rundir import RunDirectory
+from aggregator.strategy import Strategy
+from fl_protocol import messages as msg
+from fl_protocol.errors import HilumError, QuorumNotMet
+from fl_protocol.modelfile import read_header
+from fl_protocol.tensors import LEAF_BYTES
+from fl_sim.engine import Engine, answered
+from fl_sim.profiles import Profile
+from fl_sim.world import Begin, Drop, Effect, Outcome, Work, World
+from fl_tasks import jobs
+
+EPOCH = datetime(2000, 1, 1, tzinfo=timezone.utc)
+"""When virtual time begins, whatever the day: the same run writes the same records."""
+SPEAKS_UP_TO = 16
+"""Clients in a cohort beyond which single updates stay unsaid."""
+
+
+@dataclass(frozen=True)
+class Clients:
+    """The virtual clients: their names, what they hold, and where a worker finds it."""
+
+    names: tuple[str, ...]
+    examples: tuple[int, ...]
+    options: tuple[jobs.DataOptions, ...]
+
+
+class Simulation:
+    """One run in virtual time."""
+
+    def __init__(
+        self, run: RunDirectory, federation: Federation, strategy: Strategy, clients: Clients, profile: Profile,
+        engine: Engine, view: seen.View, scored_on: jobs.DataOptions | None = None,
+    ) -> None:  # fmt: skip
+        self.run_dir, self.federation, self.strategy = run, federation, strategy
+        self.clients, self.engine, self.view, self.scored_on = clients, engine, view, scored_on
+        self._before = self._state().get(str(federation.rounds_done), {})
+        payload_bytes = run.model(federation.base).size
+        self.world = World(
+            federation, clients.names, clients.examples, profile, payload_bytes,
+            self._before.get("now", 0.0),
+        )  # fmt: skip
+        self.updates = 0
+        self.payload_bytes, self.bytes_down, self.bytes_up = payload_bytes, 0, 0
+        self._files: dict[tuple[str, str], Path] = {}
+        self._recording = Recording(run, view)
+        self._over = False
+
+    def run(self) -> None:
+        """To the last round. Raises QuorumNotMet when a round was abandoned for good."""
+        self._perform(self.world.begin(self._before.get("away")))
+        while not self._over:
+            if self.world.idle:
+                here, needed = len(self.federation.present), self.federation.needed
+                raise QuorumNotMet(
+                    f"{here} clients are left where a round needs {needed}: nothing can happen any more"
+                )
+            work = self.world.awaited()
+            self._perform(self.world.step(self._outcome(work) if work else None))
+        self._recording.report()
+
+    # --- training -----------------------------------------------------------------------------------------------
+
+    def _key(self, work: Work) -> tuple[int, str, str]:
+        return id(self), work.client_id, work.transfer
+
+    def _begin(self, effect: Begin) -> None:
+        work = effect.work
+        self.bytes_down += self.payload_bytes
+        if effect.in_vain:
+            return
+        asked = work.assignment
+        out = self.run_dir.spool.path(asked.round_number, work.client_id, work.transfer)
+        self._files[work.client_id, work.transfer] = out
+        request = jobs.Train(
+            options=self.clients.options[work.shard - 1], model_file=str(self.run_dir.model_path(asked.base)),
+            plan=asked.plan, out=str(out), round_number=asked.round_number, model=asked.model,
+        )  # fmt: skip
+        self.engine.begin(self._key(work), request, work.arrives_at)
+
+    def _drop(self, effect: Drop) -> None:
+        self.engine.drop(self._key(effect.work))
+        self._files.pop((effect.work.client_id, effect.work.transfer), None)
+
+    def _outcome(self, work: Work) -> Outcome:
+        reply = self.engine.result(self._key(work))
+        self.updates += 1
+        if isinstance(reply, jobs.Trained):
+            self.bytes_up += self.payload_bytes
+            return Outcome(reply.num_examples, reply.metrics)
+        if isinstance(reply, jobs.Failed):
+            reason = (reply.message.strip().splitlines() or [reply.kind])[0][:300]
+            self.view.show(seen.ClientDeclined(work.client_id, work.assignment.round_number, reason))
+            return Outcome(reason=reason)
+        raise HilumError(f"a worker answered a training with {type(reply).__name__}")
+
+    # --- effects ------------------------------------------------------------------------------------------------
+
+    def _perform(self, effects: list[Effect]) -> None:
+        """Perform effects in order, and what comes of them."""
+        pending = deque(effects)
+        while pending:
+            effect = pending.popleft()
+            event = PERFORM[type(effect)](self, effect)
+            if event is not None:
+                pending.extend(self.world.tell(event))
+
+    def _keep_round(self, effect: ev.KeepRound) -> None:
+        at = EPOCH + timedelta(seconds=self.world.now)
+        self.run_dir.journal.keep_round(effect, at.isoformat(timespec="milliseconds"))
+        rounds = self.federation.config.rounds
+        self.view.show(seen.RoundOpened(effect.number, rounds, effect.cohort, effect.attempt, effect.quorum))
+
+    def _keep_update(self, effect: ev.KeepUpdate) -> None:
+        update, current = effect.update, self.federation.round
+        if current is not None and len(current.cohort) <= SPEAKS_UP_TO:
+            self.view.show(seen.UpdateAccepted(update.client_id, effect.round_number, update.num_examples))
+
+    def _answer(self, effect: ev.Answer) -> None:
+        if effect.verdict == msg.ACCEPTED:
+            return
+        number = self.federation.round.number if self.federation.round else self.federation.rounds_done
+        if effect.verdict == msg.LATE:
+            self.view.show(seen.UpdateLate(effect.client_id, number))
+        else:
+            self.view.show(seen.UpdateRejected(effect.client_id, number, effect.reason))
+        self._discard(effect.client_id, effect.transfer)
+
+    def _discard(self, client_id: str, transfer: str) -> None:
+        path = self._files.pop((client_id, transfer), None)
+        if path is not None:
+            path.unlink(missing_ok=True)
+
+    def _announce(self, effect: ev.Announce) -> None:
+        """The world has told its clients."""
+
+    def _aggregate(self, effect: ev.Aggregate) -> ev.Event:
+        self.view.show(seen.AggregationStarted(effect.round_number, len(effect.updates)))
+        base = self.run_dir.model(effect.base)
+        updates = [
+            SpooledUpdate(payload_alone(self._files[update.client_id, update.transfer]), update.num_examples)
+            for update in effect.updates
+        ]
+        metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
+        manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata)
+        for update in effect.updates:
+            self._discard(update.client_id, update.transfer)
+        return ev.Aggregated(effect.round_number, manifest.digest)
+
+    def _adopt(self, effect: ev.AdoptModel) -> None:
+        """The journal hears of it with the round's record: a run cut off between them does the round again."""
+        self.run_dir.publish_global(effect.digest)
+        in_use = {work.assignment.base for work in self.world.at_work}
+        self.run_dir.keep_models([effect.predecessor, effect.digest, *in_use])
+
+    def _evaluate(self, effect: ev.Evaluate) -> ev.Event:
+        if self.scored_on is None:
+            return ev.Evaluated(effect.round_number, None)
+        key = id(self), "evaluation"
+        model = str(self.run_dir.model_path(effect.digest))
+        self.engine.begin(key, jobs.Evaluate(self.scored_on, model, detail=True))
+        reply = answered(self.engine.result(key))
+        assert isinstance(reply, jobs.Evaluated)
+        self.view.show(seen.Evaluated(effect.round_number, reply.metrics))
+        return ev.Evaluated(effect.round_number, self._recording.scores(effect.round_number, reply))
+
+    def _keep_record(self, effect: ev.KeepRecord) -> None:
+        number = effect.record["round"]
+        state = {"now": self.world.now, "away": self.world.away}
+        self.run_dir.journal.put("world", self._state(number - 1) | {str(number): state})
+        self._recording.keep(effect.record, self.bytes_down, self.bytes_up)
+        oldest = min(
+            (work.assignment.round_number for work in self.world.at_work), default=effect.record["round"] + 1
+        )
+        self._recording.tidy(oldest - 1)
+
+    def _state(self, *rounds: int) -> dict[str, Any]:
+        """What the journal says of the world after these rounds, or after all it knows: the last two, since it is
+        written just before a round's record.
+        """
+        known: dict[str, Any] = self.run_dir.journal.get("world") or {}
+        return {number: state for number, state in known.items() if not rounds or int(number) in rounds}
+
+    def _abandon(self, effect: ev.Abandon) -> None:
+        then = "trying again" if effect.again else "no retries left"
+        self.view.show(
+            seen.Warned(
+                f"round {effect.round_number}, attempt {effect.attempt} abandoned: {effect.accepted} updates of the "
+                f"{effect.quorum} needed; {then}"
+            )
+        )
+
+    def _finish(self, effect: ev.Finish) -> None:
+        self._over = True
+
+    def _fail(self, effect: ev.Fail) -> None:
+        self._recording.report()
+        raise QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
+
+
+def payload_alone(path: Path) -> Path:
+    """The update without its header, in its place: what a spool holds."""
+    file = read_header(path)
+    draft = path.with_suffix(".tmp")
+    with path.open("rb") as source, draft.open("wb") as target:
+        source.seek(file.offset)
+        shutil.copyfileobj(source, target, LEAF_BYTES)
+    draft.replace(path)
+    return path
+
+
+PERFORM: dict[type[Any], Callable[[Simulation, Any], ev.Event | None]] = {
+    Begin: Simulation._begin,
+    Drop: Simulation._drop,
+    ev.KeepRound: Simulation._keep_round,
+    ev.KeepUpdate: Simulation._keep_update,
+    ev.Answer: Simulation._answer,
+    ev.Announce: Simulation._announce,
+    ev.Aggregate: Simulation._aggregate,
+    ev.AdoptModel: Simulation._adopt,
+    ev.Evaluate: Simulation._evaluate,
+    ev.KeepRecord: Simulation._keep_record,
+    ev.Abandon: Simulation._abandon,
+    ev.Finish: Simulation._finish,
+    ev.Fail: Simulation._fail,
+}
+"""Every effect and the method that performs it."""

@@ -1,0 +1,124 @@
+"""``fl-sim run`` as a process: the same bytes whoever trains, and the same as a federation over sockets."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import phantoms
+from tests.e2e.processes import ECHO_JOB, Programs, rounds
+
+WORLD = ("--clients", 20, "--cohort", 6, "--rounds", 4, "--speeds", "lognormal:0.7", "--slow", "1/5:30",
+         "--dropout", 0.2, "--grace", 0.2, "--quorum", 0.5, "--retries", 9, "--seed", 3)  # fmt: skip
+
+
+def simulate(programs: Programs, *arguments: object, out: str = "sim", code: int = 0) -> Path:
+    """Run ``fl-sim run`` of an echo job to its end; its run directory."""
+    program = programs.start("fl-sim", "run", *ECHO_JOB, "--out", programs.folder / out, *arguments)
+    assert program.wait() == code, program.told()
+    return programs.folder / out
+
+
+def test_the_number_of_workers_changes_no_byte(programs: Programs) -> None:
+    runs = [simulate(programs, *WORLD, "--workers", n, out=f"w{n}") for n in (1, 2, 3)]
+    for name in ("rounds.jsonl", "global.safetensors"):
+        found = [(run / name).read_bytes() for run in runs]
+        assert found[0] == found[1] == found[2], name
+    told = rounds(runs[0])
+    assert [record["round"] for record in told] == [1, 2, 3, 4]
+    assert any(record["stragglers"] for record in told), "somebody was too slow"
+    assert all((run / "report.html").stat().st_size > 1000 for run in runs)
+
+
+def test_training_on_images_is_the_same_whoever_trains(programs: Programs) -> None:
+    data = programs.folder / "data"
+    phantoms(data / "train", 12)
+    phantoms(data / "test", 3)
+    found = []
+    for workers in (1, 2):
+        program = programs.start(
+            "fl-sim", "run", "--data", data, "--clients", 4, "--cohort", 3, "--rounds", 2, "--image-size", 32,
+            "--workers", workers, "--out", f"w{workers}", "--json",
+        )  # fmt: skip
+        assert program.wait(60) == 0, program.told()
+        found.append(json.loads(program.out))
+        assert "outcome=closed" in program.err
+    assert found[0]["model_sha256"] == found[1]["model_sha256"]
+    assert found[0]["metrics"] == found[1]["metrics"]
+    assert {"auroc", "accuracy", "loss"} <= found[0]["metrics"].keys()
+    assert (found[0]["rounds"], found[0]["updates"]) == (2, 6)
+
+
+def test_a_simulation_is_the_federation_it_simulates(programs: Programs) -> None:
+    names = [f"client-{k}" for k in (1, 2, 3)]
+    rule = ("--rounds", 3, "--cohort", 2, "--seed", 11)
+    agg = programs.agg(*rule, "--min-clients", 3)
+    agg.says("waiting for clients")
+    for k, name in enumerate(names, 1):
+        programs.edge(name, "--shard", f"{k}/3")
+    assert agg.wait() == 0, agg.told()
+    simulated = rounds(simulate(programs, *rule, "--clients", 3))
+    assert [record["model_sha256"] for record in simulated] == [
+        record["model_sha256"] for record in programs.rounds()
+    ]
+    assert [record["cohort"] for record in simulated] == [record["cohort"] for record in programs.rounds()]
+
+
+def test_a_run_goes_on_after_ctrl_c(programs: Programs) -> None:
+    many = (*WORLD, "--rounds", 6)
+    whole = simulate(programs, *many, out="whole")
+    cut = programs.start(
+        "fl-sim", "run", *ECHO_JOB, "--out", "cut", *many, "--workers", 1, env={"ECHO_DELAY_S": "0.1"}
+    )
+    cut.says(r"round=2 outcome")
+    cut.interrupt()
+    assert cut.wait() == 130, cut.told()
+    assert len(rounds(programs.folder / "cut")) < 6
+    again = programs.start("fl-sim", "run", *ECHO_JOB, "--out", "cut", *many)
+    assert again.wait() == 0, again.told()
+    assert "resumed round=" in again.out
+    cut_short = programs.folder / "cut"
+    assert (cut_short / "rounds.jsonl").read_bytes() == (whole / "rounds.jsonl").read_bytes()
+
+
+def test_kill_leaves_no_worker_behind(programs: Programs) -> None:
+    program = programs.start(
+        "fl-sim", "run", *ECHO_JOB, "--out", "sim", "--clients", 4, env={"ECHO_DELAY_S": "30"}
+    )
+    program.says("round=1 opened")
+    program.send(signal.SIGKILL)
+    program.wait()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "code"),
+    [
+        (("--clients", 0), "--clients 0 is too small", 2),
+        (("--engine", "abacus"), "unknown --engine 'abacus': use local or ray", 2),
+        (("--workers", 0), "--workers 0 is too small", 2),
+        (("--speeds", "fast"), "--speeds 'fast' is not known", 2),
+        (("--slow", "8"), "--slow '8' is not K/N:FACTOR", 2),
+        (("--dropout", "1"), "--dropout '1' is not CHANCE", 2),
+        (("--task", "chess"), "unknown task 'chess'", 2),
+        (("--clients", 3, "--quorum", 3, "--deadline", 0.1, "--retries", 0), "was abandoned", 4),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    programs: Programs, arguments: tuple[object, ...], says: str, code: int
+) -> None:
+    out = programs.folder / "sim"
+    program = programs.start("fl-sim", "run", *ECHO_JOB, "--out", out, *arguments, "--pace", 1)
+    assert program.wait() == code, program.told()
+    assert says in program.err.strip().splitlines()[-1]
+    assert "Traceback" not in program.err
+
+
+def test_another_world_is_not_taken_up(programs: Programs) -> None:
+    out = simulate(programs, "--clients", 4, "--rounds", 1)
+    program = programs.start("fl-sim", "run", *ECHO_JOB, "--out", out, "--clients", 5, "--rounds", 1)
+    assert program.wait() == 2
+    assert "holds a run with clients 4, not 5" in program.err
+    simulate(programs, "--clients", 5, "--rounds", 1, "--fresh")
