@@ -6,11 +6,13 @@ CLIENTS = 3
 ROUNDS = 5
 DATA =
 BENCH_TMP = /tmp/hilum-bench
+CHAOS_MINUTES = 30
+CHAOS_SEED = 0
 
 READY = .venv/.installed
 RUFF = .venv/bin/ruff
 
-.PHONY: setup demo check format test bench clean
+.PHONY: setup demo check format test bench chaos clean
 
 setup: $(READY)
 	@.ci/setup system
@@ -42,6 +44,13 @@ bench: setup
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 45 --rounds 5 --guard 300 --tmp $(BENCH_TMP)
 	.venv/bin/python benchmarks/run_hilum.py --work W2 --clients 8 --rounds 10 --guard 300 --tmp $(BENCH_TMP)
+
+# Half an hour of faults of every kind on a real federation, then the long hauls.
+chaos: setup
+	@.ci/setup tests
+	.venv/bin/fl-sim chaos --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) --rounds 12 \
+		--faults kill-agg,kill-edge,kill-broker,cut,slow,dup,stall,half-open
+	HILUM_LONG=1 .venv/bin/pytest tests/e2e/test_long_haul.py tests/e2e/test_random_frames.py
 
 # Keeps runs/: those are results.
 clean:

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
 import shutil
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
+from aggregator.children import PATIENCE_S, end_child, program, start_child
 from aggregator.local_broker import LocalBroker, start
-from fl_protocol.errors import ConfigError, HilumError
+from fl_protocol.errors import HilumError
 from fl_tasks.phantoms import write_phantoms
-
-PATIENCE_S = 15.0
-PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -55,8 +49,8 @@ def demo(settings: DemoSettings, say: Callable[[str], None]) -> int:
         broker = start(settings.out / "broker")
         stack.callback(broker.stop)
         say(f"broker: {broker.kind} on {broker.options.where}")
-        aggregator = _start(_aggregator_command(settings, data, broker))
-        stack.callback(_end, aggregator)
+        aggregator = start_child(_aggregator_command(settings, data, broker))
+        stack.callback(end_child, aggregator)
         edges = [_start_edge(settings, data, broker, k, stack) for k in range(1, settings.clients + 1)]
         say(f"edges: {settings.clients} processes; what they say is in {settings.out / 'edges'}")
         code = _watch(aggregator, edges)
@@ -73,20 +67,9 @@ def _removed(folder: Path) -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _program(name: str) -> str:
-    """The sibling program of the interpreter that runs us."""
-    beside = Path(sys.executable).parent / name
-    found = str(beside) if beside.exists() else shutil.which(name)
-    if found is None:
-        raise ConfigError(
-            f"{name} is not installed beside {sys.executable}: install hilum as the README says"
-        )
-    return found
-
-
 def _aggregator_command(settings: DemoSettings, data: Path, broker: LocalBroker) -> list[str]:
     command = [
-        _program("fl-agg"), "start", "--broker", broker.options.where, "--rounds", str(settings.rounds),
+        program("fl-agg"), "start", "--broker", broker.options.where, "--rounds", str(settings.rounds),
         "--min-clients", str(settings.clients), "--job", "demo", "--out", str(settings.out), *settings.more,
     ]  # fmt: skip
     if (data / "test").is_dir():
@@ -113,36 +96,13 @@ def _start_edge(
     log = stack.enter_context((folder / f"site-{k}.log").open("wb"))
     threads = max(1, (os.cpu_count() or 1) // settings.clients)
     command = [
-        _program("fl-edge"), "join", "--broker", broker.options.where, "--job", "demo", "--data", str(data),
+        program("fl-edge"), "join", "--broker", broker.options.where, "--job", "demo", "--data", str(data),
         "--shard", f"{k}/{settings.clients}", "--client-id", f"site-{k}", "--workdir", str(folder / f"site-{k}"),
         "--threads", str(threads),
     ]  # fmt: skip
-    edge = _start(command, log)
-    stack.callback(_end, edge)
+    edge = start_child(command, log)
+    stack.callback(end_child, edge)
     return edge
-
-
-def _start(command: list[str], log: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=subprocess.STDOUT if log else None,
-        preexec_fn=_as_our_child,  # noqa: PLW1509 - the demonstration has no threads
-        env=_environment(),
-    )
-
-
-def _environment() -> dict[str, str]:
-    """Ours without FL_* variables: the demonstration is the same whatever the machine is set up for."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("FL_")}
-
-
-def _as_our_child() -> None:
-    """In the child: end when the demonstration is killed (Linux); deaf to Ctrl-C until it can answer in order."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _watch(aggregator: subprocess.Popen[bytes], edges: list[subprocess.Popen[bytes]]) -> int:
@@ -166,14 +126,3 @@ def _let_leave(edges: list[subprocess.Popen[bytes]]) -> None:
     for edge in edges:
         with contextlib.suppress(subprocess.TimeoutExpired):
             edge.wait(max(0.0, until - time.monotonic()))
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end; kill it if it does not."""
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

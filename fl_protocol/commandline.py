@@ -36,7 +36,7 @@ SHARED_KEYS = frozenset(
     {"broker", "job", "username", "password_file", "tls", "ca", "cert", "key", "seed", "plugin", "data"}
 )
 """Options that may stand at the top of ``hilum.toml``, for every program that has them."""
-OTHER_TABLES = frozenset({"start", "demo", "status", "join", "doctor", "predict", "run", "compare"})
+OTHER_TABLES = frozenset({"start", "demo", "status", "join", "doctor", "predict", "run", "compare", "chaos"})
 """Tables of commands that another program may own."""
 SOURCES = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": CONFIG_FILE}
 
