@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from aggregator.strategy import Strategy
 from fl_protocol.modelfile import DIGEST_KEY, ModelFile, force_folder_to_disk, header_bytes, write_at
-from fl_protocol.tensors import FLOAT32, LEAF_BYTES, MAX_CHUNK_BYTES, Group, Manifest
+from fl_protocol.tensors import LEAF_BYTES, MAX_CHUNK_BYTES, MODEL, Manifest, groups_of
 
 THREADS = 2
 
@@ -89,8 +89,7 @@ def fold(
             else:
                 with ThreadPoolExecutor(THREADS, "fold") as pool:
                     leaves = b"".join(pool.map(make, range(num_leaves)))
-            groups = (Group("model", FLOAT32, base.tensors),)
-            manifest = Manifest(groups, base.size, MAX_CHUNK_BYTES, leaves)
+            manifest = Manifest(groups_of(base.tensors, MODEL), base.size, MAX_CHUNK_BYTES, leaves)
             digest = manifest.digest
             write_at(fd, header_bytes(base.tensors, {**metadata, DIGEST_KEY: digest}), 0)
             os.fdatasync(fd)

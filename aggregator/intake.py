@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from fl_protocol.errors import PeerError
 from fl_protocol.messages import Ack, Offer, transfer_id
-from fl_protocol.tensors import FLOAT32, TensorSpec
+from fl_protocol.tensors import DELTA, FLOAT32, TensorSpec, groups_of
 from fl_protocol.transfer import WINDOW, Assembly
 
 SLOTS = 8
@@ -75,10 +75,10 @@ class _Upload:
 
 
 class Intake:
-    """All uploads to one aggregator. ``layout`` are the tensors of the global model."""
+    """All uploads to one aggregator. ``layout`` are the tensors of the global model, control variates included."""
 
     def __init__(self, layout: tuple[TensorSpec, ...], slots: int = SLOTS) -> None:
-        self.layout = layout
+        self.groups = groups_of(layout, DELTA)
         self.slots = slots
         self.strays = 0
         self._uploads: OrderedDict[Key, _Upload] = OrderedDict()
@@ -115,11 +115,11 @@ class Intake:
         manifest = offer.manifest
         if transfer != transfer_id(offer.round_number, manifest.digest):
             return "bad_transfer"
-        if [group.name for group in manifest.groups] != ["delta"]:
+        if [group.name for group in manifest.groups] != [group.name for group in self.groups]:
             return "wrong_groups"
-        if manifest.groups[0].codec != FLOAT32:
+        if any(group.codec != FLOAT32 for group in manifest.groups):
             return "unknown_codec"
-        return "wrong_shapes" if manifest.groups[0].tensors != self.layout else None
+        return "wrong_shapes" if manifest.groups != self.groups else None
 
     def _grant(self) -> list[Effect]:
         """Give free slots to those who wait, in the order of their offers; tell those that send many chunks."""

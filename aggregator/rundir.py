@@ -172,7 +172,7 @@ class RunDirectory:
             self.journal.put("identity", identity)
             return
         for key, value in identity.items():
-            if known.get(key) != value:
+            if known.get(key, False) != value:  # a flag that an older run does not know was not set
                 raise ConfigError(
                     f"{self.path} holds a run with {key} {known.get(key)!r}, not {value!r}: "
                     "give another --out, or --fresh to start over"

@@ -26,7 +26,7 @@ from fl_protocol import messages as msg
 from fl_protocol import topics
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, ConfigError, DecodeError, HilumError
-from fl_protocol.modelfile import DIGEST_KEY, read_header, write
+from fl_protocol.modelfile import DIGEST_KEY, read_header, with_control, write
 from fl_protocol.tensors import MAX_CHUNK_BYTES
 from fl_protocol.topics import AGGREGATOR, Kind, Topic
 from fl_protocol.transport import BrokerOptions, Connected, Disconnected, MqttTransport, Received, Will
@@ -122,7 +122,8 @@ def _base_model(
     """The digest of the model that the run goes on from; the first time, made from the seed or from --init."""
     config = settings.config
     identity = {
-        "job": settings.job, "task": config.task, "model": config.model, "image_size": config.image_size
+        "job": settings.job, "task": config.task, "model": config.model, "image_size": config.image_size,
+        "control_variates": config.plan.control_variates,
     }  # fmt: skip
     folder.check_identity(identity)
     folder.check_global()
@@ -138,7 +139,7 @@ def _base_model(
     try:
         if isinstance(reply, Failed):
             raise ConfigError(reply.message) if reply.kind == "data" else HilumError(reply.message)
-        digest = _name_model(folder, draft)
+        digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
     finally:
         draft.unlink(missing_ok=True)
     folder.publish_global(digest)
@@ -158,11 +159,18 @@ def _reply(inbox: queue.Queue[Any]) -> Initialised | Failed:
     raise HilumError(f"the first model was not ready within {INITIALISE_S:g} s")
 
 
-def _name_model(folder: RunDirectory, draft: Path) -> str:
-    """Copy the task's file to its digest's name, with the digest and the round in its metadata."""
+def _name_model(folder: RunDirectory, draft: Path, *, control_variates: bool) -> str:
+    """Copy the task's file to its digest's name, with the digest and the round in its metadata.
+
+    With control variates (SCAFFOLD) the server's, all zeros, stands behind it: every model of a run has one layout.
+    """
     model = read_header(draft)
     if not model.size:
         raise ConfigError("the first model has no tensors")
+    if control_variates:
+        tensors, pieces = with_control(model)
+        write(draft, tensors, model.metadata, pieces, durable=False)
+        model = read_header(draft)
     digest = model.manifest("model", MAX_CHUNK_BYTES).digest
     metadata = model.metadata | {DIGEST_KEY: digest, "round": "0"}
     write(folder.model_path(digest), model.tensors, metadata, model.pieces())

@@ -20,10 +20,9 @@ from edge_client.events import Update
 from edge_client.rounds import Assignment
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
 from fl_protocol.modelfile import header_bytes, read_header
-from fl_protocol.tensors import LEAF_BYTES, MAX_CHUNK_BYTES, Manifest
+from fl_protocol.tensors import DELTA, LEAF_BYTES, MAX_CHUNK_BYTES, MODEL, Manifest
 
 OLDER_MODELS = 2
-MODEL_GROUP, DELTA_GROUP = "model", "delta"
 SUFFIX, PART = ".safetensors", ".part"
 
 
@@ -75,7 +74,7 @@ class Store:
             return False
         if digest not in self._verified:
             try:
-                found = read_header(path).manifest(MODEL_GROUP, MAX_CHUNK_BYTES).digest
+                found = read_header(path).manifest(MODEL, MAX_CHUNK_BYTES).digest
             except DataError:
                 found = ""
             if found != digest:
@@ -145,7 +144,7 @@ class Store:
     def keep_update(self, work: Assignment, num_examples: int, metrics: dict[str, float]) -> Update:
         """Note what is needed to offer the finished update of ``work``, also after a restart."""
         path = self.update_path(work)
-        manifest = read_header(path).manifest(DELTA_GROUP, MAX_CHUNK_BYTES)
+        manifest = read_header(path).manifest(DELTA, MAX_CHUNK_BYTES)
         update = Update(work.round_number, work.base, num_examples, metrics, manifest, str(path))
         self._write_note(update, accepted=False)
         return update
@@ -183,7 +182,7 @@ class Store:
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, DataError):
             note = json.loads(self._note.read_text())
             path = self.outbox / Path(note["file"]).name
-            manifest = read_header(path).manifest(DELTA_GROUP, MAX_CHUNK_BYTES)
+            manifest = read_header(path).manifest(DELTA, MAX_CHUNK_BYTES)
             if manifest.digest == note["digest"]:
                 metrics = {str(name): float(value) for name, value in note["metrics"].items()}
                 update = Update(

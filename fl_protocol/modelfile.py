@@ -1,5 +1,7 @@
 """Models and updates on disk: safetensors files of float32 tensors, sorted by name, laid end to end.
 
+Control variates (``control/NAME``) come last (tensors.payload_order), so that a file's groups lie one after another.
+
 In that order the data part of the file *is* the wire payload, so files are streamed to and from the wire in
 pieces and never held whole. Reading and writing are ours: the library can only write what is in memory as a whole,
 and loads numpy to read a header, which costs an idle edge 13 MB. Tests hold both against the library.
@@ -7,6 +9,7 @@ and loads numpy to read a header, which costs an idle edge 13 MB. Tests hold bot
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +18,15 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fl_protocol.errors import DataError
-from fl_protocol.tensors import FLOAT32, LEAF_BYTES, Group, Manifest, TensorSpec, leaf_digests
+from fl_protocol.tensors import (
+    CONTROL_PREFIX,
+    LEAF_BYTES,
+    Manifest,
+    TensorSpec,
+    groups_of,
+    leaf_digests,
+    payload_order,
+)
 
 MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
 DIGEST_KEY = "sha256"
@@ -48,9 +59,9 @@ class ModelFile:
         self, group: str, chunk_bytes: int, *, round_number: int = 0, predecessor: str | None = None,
         with_metadata: bool = False,
     ) -> Manifest:  # fmt: skip
-        """The manifest of this file's payload; reads and hashes all of it."""
+        """The manifest of this file's payload; reads and hashes all of it. ``group`` names what is no control variate."""
         return Manifest(
-            groups=(Group(group, FLOAT32, self.tensors),), size=self.size, chunk_bytes=chunk_bytes,
+            groups=groups_of(self.tensors, group), size=self.size, chunk_bytes=chunk_bytes,
             leaves=leaf_digests(self.pieces()), round_number=round_number, predecessor=predecessor,
             metadata=dict(self.metadata) if with_metadata else None,
         )  # fmt: skip
@@ -73,14 +84,16 @@ def read_header(path: Path) -> ModelFile:
     """The checked header of ``path``.
 
     Raises DataError if the file is missing, cut, no safetensors file, or holds anything but float32 tensors
-    sorted by name and laid end to end.
+    in payload order and laid end to end.
     """
     try:
         with path.open("rb") as file:
             entries, offset = _entries(file)
             size = os.fstat(file.fileno()).st_size - offset
         metadata = {str(key): str(value) for key, value in entries.pop("__metadata__", {}).items()}
-        tensors = tuple(TensorSpec(name, _shape(entries[name])) for name in sorted(entries))
+        tensors = tuple(
+            TensorSpec(name, _shape(entries[name])) for name in sorted(entries, key=payload_order)
+        )
         foreign = any(entry["dtype"] != "F32" for entry in entries.values())
         spans = {name: tuple(entry["data_offsets"]) for name, entry in entries.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -162,6 +175,15 @@ def write(
             force_folder_to_disk(path.parent)
     finally:
         draft.unlink(missing_ok=True)
+
+
+def with_control(model: ModelFile) -> tuple[tuple[TensorSpec, ...], Iterator[bytes]]:
+    """Layout and payload of ``model`` with a control variate behind it, as SCAFFOLD begins: its own, or zeros."""
+    if any(spec.name.startswith(CONTROL_PREFIX) for spec in model.tensors):
+        return model.tensors, model.pieces()
+    control = tuple(TensorSpec(CONTROL_PREFIX + spec.name, spec.shape) for spec in model.tensors)
+    zeros = (bytes(min(LEAF_BYTES, model.size - at)) for at in range(0, model.size, LEAF_BYTES))
+    return (*model.tensors, *control), itertools.chain(model.pieces(), zeros)
 
 
 def write_at(fd: int, data: bytes, offset: int) -> None:

@@ -7,13 +7,16 @@ in leaves of 256 KiB whatever the chunk size of the broker, so that a model's di
 
 which is a one-level Merkle tree (Merkle 1987): a peer that holds the digest verifies the manifest, and with the
 manifest each leaf by itself, in whatever order the leaves arrive.
+
+A model, or an update, of SCAFFOLD has a second group behind the first: ``control``, a tensor ``control/NAME`` for
+every tensor NAME. It travels, is verified and lies in files like everything else.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgpack
@@ -35,6 +38,8 @@ FRAME_MARGIN = 1024
 digest_text = text(64, DIGEST)
 FLOAT32 = "f32"
 ITEM_BYTES = {FLOAT32: 4}
+MODEL, DELTA, CONTROL = "model", "delta", "control"
+CONTROL_PREFIX = f"{CONTROL}/"
 
 
 def _shape(value: object) -> tuple[int, ...]:
@@ -56,7 +61,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors that belong together and share an encoding: ``model``, ``delta``, later control variates."""
+    """Tensors that belong together and share an encoding: ``model``, ``delta``, ``control``."""
 
     name: str = bounded(text(32))
     codec: str = bounded(text(16))
@@ -127,6 +132,18 @@ class Manifest:
         names = [spec.name for group in self.groups for spec in group.tensors]
         if len(set(names)) != len(names):
             raise DecodeError("bad_layout", "a tensor is named twice")
+
+
+def payload_order(name: str) -> tuple[bool, str]:
+    """The key by which tensors are sorted in a payload: by name, control variates behind everything else."""
+    return name.startswith(CONTROL_PREFIX), name
+
+
+def groups_of(tensors: Sequence[TensorSpec], first: str) -> tuple[Group, ...]:
+    """The groups of a payload in :func:`payload_order`: ``first`` (``model``, ``delta``), and ``control`` if any."""
+    control = tuple(spec for spec in tensors if spec.name.startswith(CONTROL_PREFIX))
+    others = Group(first, FLOAT32, tuple(tensors[: len(tensors) - len(control)]))
+    return (others, Group(CONTROL, FLOAT32, control)) if control else (others,)
 
 
 def leaf_digests(pieces: Iterable[bytes | memoryview]) -> bytes:

@@ -51,6 +51,16 @@ class Watch:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """What a site keeps for itself of its last accepted round. Tensor names are the model's; those missing are new."""
+
+    control: Params = field(default_factory=dict)
+    """SCAFFOLD's control variate of this client; zero where missing."""
+    norms: Params = field(default_factory=dict)
+    """FedBN's own normalisation layers; the global model's where missing."""
+
+
+@dataclass(frozen=True)
 class Model:
     """A model as it stands in a file: its tensors, and what one must know to use them.
 
@@ -59,6 +69,10 @@ class Model:
 
     params: Params
     metadata: Mapping[str, str]
+    control: Params = field(default_factory=dict)
+    """SCAFFOLD's control variate of the aggregator, a tensor for each of ``params``; zero where missing."""
+    kept: Kept = Kept()
+    """The site's own share: a task trains and scores with these norms in place of the model's."""
 
 
 @dataclass(frozen=True)
@@ -73,11 +87,16 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Update:
-    """What training gives. ``delta`` may be lazy (params.LazyParams): it is written a tensor at a time."""
+    """What training gives. Params may be lazy (params.LazyParams): they are written a tensor at a time."""
 
     delta: Params
     num_examples: int
     metrics: dict[str, float] = field(default_factory=dict)
+    """Among them ``local_steps``: how many optimizer steps were taken."""
+    control: Params | None = None
+    """With ``plan.control_variates``: what the client's control variate grew by, a tensor for each of ``delta``."""
+    kept: Kept | None = None
+    """What the site keeps if the update is accepted; None: nothing."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +105,8 @@ class Score:
 
     metrics: dict[str, float]
     detail: dict[str, Any] | None = None
+    counts: dict[str, int] = field(default_factory=dict)
+    """What was scored: ``examples``, ``patients`` and the like."""
 
 
 class Task(Protocol):
@@ -104,11 +125,14 @@ class Task(Protocol):
         ...
 
     def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
-        """Train a copy of ``model`` as ``plan`` says. Raises Cancelled or Diverged."""
+        """Train a copy of ``model`` as ``plan`` says. Raises Cancelled or Diverged.
+
+        A task that knows nothing of control variates or local norms leaves them out of its update.
+        """
         ...
 
     def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
-        """Score ``model`` on ``dataset``."""
+        """Score ``model``: on what a dataset for training holds out (``summary.val_images``), on all of another."""
         ...
 
 

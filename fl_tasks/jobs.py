@@ -75,7 +75,8 @@ class Initialise:
 class Train:
     """Train the model in ``model_file`` and write trained minus global to ``out``. Answered by Trained.
 
-    ``model`` and ``options.image_size`` stand in where the file's metadata do not name them.
+    ``model`` and ``options.image_size`` stand in where the file's metadata do not name them. ``kept`` is the file of
+    what this site keeps of an earlier round (empty: none), ``kept_out`` where it goes if this update is accepted.
     """
 
     options: DataOptions
@@ -84,6 +85,20 @@ class Train:
     out: str
     round_number: int
     model: str
+    kept: str = ""
+    kept_out: str = ""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Score the model in ``model_file``, with what this site keeps, on held-out patients. Answered by Scored."""
+
+    options: DataOptions
+    model_file: str
+    plan: Plan
+    round_number: int
+    model: str
+    kept: str = ""
 
 
 @dataclass(frozen=True)
@@ -151,6 +166,14 @@ class Trained:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """``metrics`` is empty if no patient is held out."""
+
+    round_number: int
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
 class Evaluated:
     metrics: dict[str, float]
     detail: dict[str, Any] | None
@@ -163,11 +186,13 @@ class Failed:
     request: str
     kind: str
     message: str
-    round_number: int = 0  # of a Train, else 0
+    round_number: int = 0  # of a Train or Score, else 0
 
 
-Request = Prepare | Deal | Inspect | Initialise | Train | Evaluate | Cancel | Shutdown
-Reply = Prepared | Dealt | Inspected | Initialised | TrainingProgress | Trained | Evaluated | Failed
+Request = Prepare | Deal | Inspect | Initialise | Train | Score | Evaluate | Cancel | Shutdown
+Reply = (
+    Prepared | Dealt | Inspected | Initialised | TrainingProgress | Trained | Scored | Evaluated | Failed
+)  # fmt: skip
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
 _LISTS = frozenset({"problems", "examples", "summaries"})

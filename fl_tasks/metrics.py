@@ -118,6 +118,24 @@ def summary(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     return found | ({"auroc": area} if np.isfinite(area) else {})
 
 
+def at_a_site(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    """Calibration error and, for two classes that both occur, sensitivity and specificity at one half."""
+    found = {"ece": calibration_error(labels, probabilities)}
+    if probabilities.shape[1] == 2 and len(np.unique(labels)) == 2:
+        (tn, fp), (fn, tp) = confusion(labels, probabilities.argmax(axis=1), 2)
+        found |= {"sensitivity": tp / (tp + fn), "specificity": tn / (tn + fp)}
+    return found
+
+
+def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error of the class foretold (Guo et al. 2017, eq. 3): equal bins of its probability."""
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    gaps = np.bincount(place, right.astype(float) - confidence, bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
 def report(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, classes: list[str]
 ) -> dict[str, Any]:

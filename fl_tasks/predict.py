@@ -12,13 +12,12 @@ import numpy as np
 
 from fl_protocol.errors import DataError
 from fl_protocol.modelfile import DIGEST_KEY, ModelFile, read_header
-from fl_protocol.tensors import MAX_CHUNK_BYTES
+from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
 
 if TYPE_CHECKING:
     from fl_tasks.torch_task import TorchTask
 
 BATCH = 32
-MODEL_GROUP = "model"
 
 Row = dict[str, Any]
 """``file``, ``class``, ``probability``, ``probabilities``; or ``file`` and ``error``."""
@@ -53,7 +52,7 @@ def checked_file(path: Path) -> ModelFile:
     """The header of a model file that is whole, and whose tensors are those its digest names (if it names any)."""
     file = read_header(path)
     wanted = file.metadata.get(DIGEST_KEY)
-    if wanted is not None and file.manifest(MODEL_GROUP, MAX_CHUNK_BYTES).digest != wanted:
+    if wanted is not None and file.manifest(MODEL, MAX_CHUNK_BYTES).digest != wanted:
         raise DataError(f"{path} was altered: its tensors do not have the digest it names; fetch it again")
     return file
 

@@ -20,6 +20,7 @@ from fl_tasks.jobs import (
     Failed,
     Reply,
     Request,
+    Score,
     Shutdown,
     Train,
     TrainingProgress,
@@ -216,4 +217,4 @@ def _failures(child: _Child, unanswered: list[Request]) -> list[Failed]:
 
 def round_of(request: Request) -> int:
     """The round a request belongs to, or 0."""
-    return request.round_number if isinstance(request, Train) else 0
+    return request.round_number if isinstance(request, Train | Score) else 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from fl_protocol.messages import Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
 from fl_tasks import metrics
-from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch
+from fl_tasks.base import Dataset, Kept, Model, Place, Score, Update, Watch
 from fl_tasks.dealing import Rows
+from fl_tasks.drift import Drift
 from fl_tasks.jobs import DataOptions
+from fl_tasks.norms import norm_names
 from fl_tasks.params import LazyParams, Params, file_params, first_mismatch
-from fl_tasks.training import Examples, Recipe, fit, level
+from fl_tasks.training import Examples, Recipe, fit, level, num_steps
 
 EVAL_BATCH = 64
 
@@ -100,30 +102,41 @@ class TorchTask(ABC):
         module = self._loaded(model)
         module.to(self._where())
         recipe = Recipe(self.inputs, len(self.classes), self._where(), self.rate_factor, self.weighted)
+        drift = Drift(module, model.control, model.kept.control) if plan.control_variates else None
         try:
-            loss = fit(module, self.optimizer(module, plan), splits.train, plan, recipe, watch)
-            found = {"train_loss": loss}
+            loss = fit(module, self.optimizer(module, plan), splits.train, plan, recipe, watch, drift)
+            found = {"train_loss": loss, "local_steps": float(num_steps(len(splits.train), plan))}
             if splits.validation is not None and len(splits.validation):
                 probabilities = self._probabilities(module, splits.validation.images, watch)
                 scored = metrics.summary(splits.validation.labels, probabilities)
                 found |= {f"val_{name}": value for name, value in scored.items()}
         finally:
             self._rest(module)
-        return Update(_delta(module, model.params), len(splits.train), found)
+        delta = _delta(module, model.params)
+        kept = Kept(
+            LazyParams(delta.specs, drift.next_own) if drift is not None else {},
+            _part(params_of(module), norm_names(module)) if plan.local_norms else {},
+        )
+        growth = LazyParams(delta.specs, drift.growth) if drift is not None else None
+        return Update(delta, len(splits.train), found, growth, kept)
 
     def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
-        """loss, accuracy and auroc on all examples."""
-        examples = dataset.content.train
+        """On validation patients, if ``dataset`` has any set aside, else on all examples."""
+        splits: Splits = dataset.content
+        examples = splits.train if splits.validation is None else splits.validation
+        counts = {"examples": len(examples), "patients": len(np.unique(examples.patients))}
         module = self._loaded(model)
         try:
             probabilities = self._probabilities(module, examples.images, watch)
         finally:
             self._rest(module)
         found = metrics.summary(examples.labels, probabilities)
+        if splits.validation is not None:
+            found |= metrics.at_a_site(examples.labels, probabilities)
         if not detail:
-            return Score(found)
+            return Score(found, None, counts)
         shown = metrics.report(examples.labels, probabilities, examples.patients, list(self.classes))
-        return Score(found, shown)
+        return Score(found, shown, counts)
 
     def probabilities(self, model: Model, images: np.ndarray) -> np.ndarray:
         """(n, classes) probabilities of rows as Examples hold them."""
@@ -146,13 +159,17 @@ class TorchTask(ABC):
         return found
 
     def _loaded(self, model: Model) -> nn.Module:
-        """The resident module of the model's kind, with the model's values."""
+        """The resident module of the model's kind, with the model's values and the site's own norms."""
         kind = _kind_of(model)
         if self._resident is None or self._resident[0] != kind:
             self._resident = None  # let the old one go before the new one is made
             self._resident = (kind, self.build(*kind))
         module = self._resident[1]
         load_params(module, model.params)
+        held = dict(tensors_of(module))
+        with torch.no_grad():
+            for name, values in model.kept.norms.items():
+                held[name].copy_(torch.from_numpy(np.array(values, dtype=np.float32)))
         return module
 
     def _where(self) -> torch.device:
@@ -211,6 +228,13 @@ def load_params(module: nn.Module, params: Params) -> None:
     with torch.no_grad():
         for name, tensor in held.items():
             tensor.copy_(torch.from_numpy(np.array(params[name], dtype=np.float32)))
+
+
+def _part(params: LazyParams, names: Collection[str]) -> LazyParams:
+    """Those of ``params`` that ``names`` name."""
+    return LazyParams(
+        tuple(spec for spec in params.specs if spec.name in names), lambda spec: params[spec.name]
+    )
 
 
 def _delta(module: nn.Module, base: Params) -> LazyParams:

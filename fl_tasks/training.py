@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from fl_protocol.messages import Plan
 from fl_tasks.base import Diverged, Watch
 from fl_tasks.dealing import Rows
+from fl_tasks.drift import Drift
 
 MAX_CLASS_WEIGHT = 10.0
 WARM_UP_STEPS = 10
@@ -71,11 +72,12 @@ def fit(
     plan: Plan,
     recipe: Recipe,
     watch: Watch,
+    drift: Drift | None = None,
 ) -> float:
     """Train ``module`` in place as ``plan`` says; return the mean loss. Raises Diverged or Cancelled.
 
     All chance comes from ``plan.seed``. With ``plan.proximal_mu`` the loss has FedProx's term
-    mu/2 |w - w_global|^2 (Li et al. 2020).
+    mu/2 |w - w_global|^2 (Li et al. 2020); with ``drift`` gradients are corrected as SCAFFOLD does it.
     """
     torch.manual_seed(plan.seed)  # for dropout
     generator = torch.Generator().manual_seed(plan.seed)
@@ -99,6 +101,8 @@ def fit(
             loss = loss + plan.proximal_mu / 2 * _distance(module, anchor)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
+        if drift is not None:
+            drift.correct()
         optimizer.step()
         losses += value
         smooth = value if math.isnan(smooth) else SMOOTHING * smooth + (1 - SMOOTHING) * value

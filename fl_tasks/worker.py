@@ -23,9 +23,8 @@ from typing import IO
 import numpy as np
 
 from fl_protocol.errors import ConfigError
-from fl_protocol.modelfile import read_header
-from fl_tasks import jobs
-from fl_tasks.base import Cancelled, Dataset, Diverged, Model, Place, Task, Watch, get_task, load_plugin
+from fl_tasks import jobs, local_round
+from fl_tasks.base import Cancelled, Dataset, Diverged, Place, Task, Watch, get_task, load_plugin
 from fl_tasks.dealing import deal
 from fl_tasks.jobs import (
     Cancel,
@@ -43,12 +42,15 @@ from fl_tasks.jobs import (
     Prepared,
     Reply,
     Request,
+    Score,
+    Scored,
     Shutdown,
     Train,
     Trained,
     TrainingProgress,
 )
-from fl_tasks.params import file_params, write_params
+from fl_tasks.local_round import Given
+from fl_tasks.params import write_params
 from fl_tasks.process import read_frame, round_of, write_frame
 
 PROGRESS_EVERY_S = 0.5
@@ -139,6 +141,8 @@ class Worker:
             return self._initialise(request)
         if isinstance(request, Train):
             return self._train(request, watch)
+        if isinstance(request, Score):
+            return self._score(request, watch)
         if isinstance(request, Evaluate):
             return self._evaluate(request, watch)
         raise TypeError(f"no request: {request!r}")
@@ -168,18 +172,21 @@ class Worker:
     def _train(self, request: Train, watch: Watch) -> Trained:
         dataset = self._dataset(request.options, watch)
         plan = replace(request.plan, seed=training_seed(request))
-        model = _model(request.model_file, request.options, request.model)
-        update = self._task(request.options.task).train(model, plan, dataset, watch)
-        out = Path(request.out)
-        if not write_params(out, update.delta, {}, durable=False):  # after a power cut it is trained again
-            out.unlink()
-            raise Diverged("the trained weights are not finite: lower --learning-rate")
-        watch.check()
-        return Trained(request.round_number, request.out, update.num_examples, update.metrics)
+        done = local_round.train(
+            self._task(request.options.task), dataset, plan, _given(request), watch,
+            out=Path(request.out), kept_out=Path(request.kept_out) if request.kept_out else None,
+        )  # fmt: skip
+        return Trained(request.round_number, request.out, done.num_examples, done.metrics)
+
+    def _score(self, request: Score, watch: Watch) -> Scored:
+        dataset = self._dataset(request.options, watch)
+        model = local_round.read_model(_given(request), request.plan)
+        found = local_round.score(self._task(request.options.task), model, dataset, watch)
+        return Scored(request.round_number, found)
 
     def _evaluate(self, request: Evaluate, watch: Watch) -> Evaluated:
         dataset = self._dataset(request.options, watch)
-        model = _model(request.model_file, request.options, "")
+        model = local_round.read_model(_given(request))
         task = self._task(request.options.task)
         score = task.evaluate(model, dataset, watch, detail=request.detail)
         return Evaluated(score.metrics, score.detail)
@@ -238,10 +245,14 @@ def training_seed(request: Train) -> int:
     return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _model(path: str, options: DataOptions, name: str) -> Model:
-    file = read_header(Path(path))
-    known = {"task": options.task, "model": name, "image_size": str(options.image_size)}
-    return Model(file_params(file), {**{k: v for k, v in known.items() if v}, **file.metadata})
+def _given(request: Train | Score | Evaluate) -> Given:
+    """The files of a request; what it says itself stands in for missing metadata."""
+    options = request.options
+    model, kept = ("", "") if isinstance(request, Evaluate) else (request.model, request.kept)
+    known = {"task": options.task, "model": model, "image_size": str(options.image_size)}
+    return Given(
+        Path(request.model_file), Path(kept) if kept else None, {k: v for k, v in known.items() if v}
+    )
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -126,7 +126,7 @@ def test_a_round_is_the_same_to_the_bit(task: ChestXray, folder: Folder) -> None
         update = one.train(start, PLAN, dataset, Watch())
         deltas.append({name: array.copy() for name, array in update.delta.items()})
         assert update.num_examples == dataset.num_examples
-        assert set(update.metrics) == {"train_loss", "val_loss", "val_accuracy", "val_auroc"}
+        assert set(update.metrics) == {"train_loss", "local_steps", "val_loss", "val_accuracy", "val_auroc"}
     assert set(deltas[0]) == set(start.params)
     for other in deltas[1:]:
         assert all(np.array_equal(deltas[0][name], other[name]) for name in other)
