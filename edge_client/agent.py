@@ -23,6 +23,7 @@ from edge_client import events as ev
 from edge_client import notices
 from edge_client.console import View
 from edge_client.frames import chunk_frame, event_of
+from edge_client.kept import Kept, pending_of
 from edge_client.session import Session
 from edge_client.store import Store
 from fl_protocol.broker import BrokerOptions
@@ -80,6 +81,7 @@ class Agent:
         self.options, self.view, self.idle_s = options, view, idle_s
         self.instance = secrets.token_hex(8)
         self.store = Store(options.workdir)
+        self.kept = Kept(options.workdir / "kept" / options.job)
         kept, accepted = self.store.load_update() or (None, False)
         self.session = Session(
             options.job, options.client, self.instance, models=self.store.digests(), kept=kept,
@@ -212,8 +214,9 @@ class Agent:
 
     def _show_finished(self, left: ev.Leave) -> None:
         rounds = self.session.round.round_number if self.session.round else 0
-        model = str(self.store.model_path(left.model)) if left.model else ""
-        self.view.show(notices.Finished(rounds, "all rounds have ended", model))
+        model = self.store.model_path(left.model) if left.model else None
+        own = self.kept.site_model(model, self.options.workdir / "site.safetensors") if model else None
+        self.view.show(notices.Finished(rounds, "all rounds have ended", str(own or model or "")))
 
     # --- the network --------------------------------------------------------------------------------------
 
@@ -353,6 +356,9 @@ class Agent:
         if any(chore.update.file == out for chore in self._chores):
             self._tidy()
         self._trainings[out] = effect
+        plan = work.plan
+        keeps = plan.control_variates or plan.local_norms
+        kept = self.kept.begin(work.round_number) if keeps else None
         self._trainer.submit(
             jobs.Train(
                 options=self._data_options(work.task, work.image_size),
@@ -361,6 +367,8 @@ class Agent:
                 out=out,
                 round_number=work.round_number,
                 model=work.model,
+                kept=str(kept or ""),
+                kept_out=str(pending_of(out)) if keeps else "",
             )
         )
 
@@ -372,6 +380,9 @@ class Agent:
         self._untidy = True
 
     def _keep_accepted(self, effect: ev.KeepAccepted) -> None:
+        self.kept.accept(
+            effect.update.round_number, effect.update.file
+        )  # before anything is trained on top of it
         self._chores.append(effect)
         self._untidy = True
 

@@ -245,7 +245,9 @@ class Leave:
 
 @dataclass(frozen=True)
 class KeepAccepted:
-    """Note on disk that the update was accepted: it is kept while its round is open, and not offered again."""
+    """Note on disk that the update was accepted: what the site keeps of it counts from now on; it is not offered
+    again.
+    """
 
     update: Update
 

@@ -107,7 +107,8 @@ class Outbox:
         reason = "" if held_already or way.reason == verdict else way.reason
         ended = Verdict(way.update, verdict, reason, way is self.parting)
         if ended.parting:
-            return self.end_parting(), ended
+            kept: list[Effect] = [KeepAccepted(way.update)] if ended.accepted else []
+            return [*kept, *self.end_parting()], ended
         if not ended.accepted:
             return self.drop(), ended
         self.accepted_by, self.upload = aggregator, None

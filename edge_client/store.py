@@ -3,6 +3,7 @@
 models/<digest>.safetensors      whole and true
 models/<digest>.part             on its way; what is true in it is found by hashing, not by notes beside it
 outbox/<round>-<base>-<attempt>.safetensors, outbox/update.json
+kept/<job>/                      what this site keeps of accepted rounds (kept.py)
 cache/                           resized images, the task process's own
 lock
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from edge_client.events import Update
+from edge_client.kept import pending_of
 from edge_client.rounds import Assignment
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
 from fl_protocol.modelfile import header_bytes, read_header
@@ -172,8 +174,9 @@ class Store:
     def load_update(self) -> tuple[Update, bool] | None:
         """The update that an earlier process left, if it is whole, and whether it was accepted; sweeps the rest."""
         found = self._load_note()
+        wanted = (self._note, Path(found[0].file), pending_of(found[0].file)) if found else ()
         for file in self.outbox.iterdir():
-            if found is None or file.name not in (self._note.name, Path(found[0].file).name):
+            if file not in wanted:
                 file.unlink()
         return found
 
@@ -198,8 +201,9 @@ class Store:
         return None
 
     def drop_update(self, update: Update) -> None:
-        """Delete an update; the note only if it speaks of this one."""
-        Path(update.file).unlink(missing_ok=True)
+        """Delete an update and what would be kept of it; the note only if it speaks of this one."""
+        for file in (Path(update.file), pending_of(update.file)):
+            file.unlink(missing_ok=True)
         if self._noted == Path(update.file).name:
             self._note.unlink(missing_ok=True)
             self._noted = ""

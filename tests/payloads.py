@@ -21,6 +21,7 @@ from fl_protocol.tensors import (
     Manifest,
     TensorSpec,
     leaf_digests,
+    payload_order,
 )
 
 Floats = npt.NDArray[np.float32]
@@ -62,7 +63,7 @@ def model_file(
     path: Path, tensors: Mapping[str, Floats], metadata: Mapping[str, str] | None = None
 ) -> ModelFile:
     """A real model file of these tensors."""
-    ordered = {name: tensors[name] for name in sorted(tensors)}
+    ordered = {name: tensors[name] for name in sorted(tensors, key=payload_order)}
     specs = [TensorSpec(name, tuple(values.shape)) for name, values in ordered.items()]
     write(path, specs, metadata or {}, [values.astype("<f4").tobytes() for values in ordered.values()])
     return read_header(path)

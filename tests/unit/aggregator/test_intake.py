@@ -211,6 +211,28 @@ def test_misfit(offer: Offer, reason: str | None) -> None:
     assert intake_for().misfit(transfer_id(1, offer.manifest.digest), offer) == reason
 
 
+BOTH = (*LAYOUT, TensorSpec("control/w", LAYOUT[0].shape))
+
+
+@pytest.mark.parametrize(
+    ("groups", "reason"),
+    [
+        ((Group("delta", "f32", LAYOUT), Group("control", "f32", BOTH[1:])), None),
+        ((Group("delta", "f32", LAYOUT),), "wrong_groups"),
+        ((Group("control", "f32", BOTH[1:]), Group("delta", "f32", LAYOUT)), "wrong_groups"),
+        ((Group("delta", "f32", BOTH),), "wrong_groups"),
+        ((Group("delta", "f32", LAYOUT), Group("control", "f16", BOTH[1:])), "unknown_codec"),
+        ((Group("delta", "f32", LAYOUT), Group("control", "f32", LAYOUT)), "wrong_shapes"),
+        ((Group("delta", "f32", BOTH), Group("control", "f32", ())), "wrong_shapes"),
+    ],
+)
+def test_an_update_of_scaffold_has_the_groups_of_its_model(
+    groups: tuple[Group, ...], reason: str | None
+) -> None:
+    offer = _offer(groups=groups)
+    assert Intake(BOTH).misfit(transfer_id(1, offer.manifest.digest), offer) == reason
+
+
 def test_a_transfer_must_have_the_name_of_its_update() -> None:
     intake = intake_for()
     transfer, offer, _ = large()

@@ -93,3 +93,12 @@ def test_an_ack_of_no_transfer_of_ours_changes_nothing() -> None:
     assert outbox_of().ack(ev.AckArrived("1-ab", Ack(b"", 4)), AGG, 0.0) == ([], None)
     assert outbox_of(None).drop() == []
     assert outbox_of(None).end_parting() == []
+
+
+def test_a_parting_update_that_had_been_accepted_is_kept_track_of_before_it_goes() -> None:
+    """Its verdict was lost on the way: what the site keeps of it counts nevertheless."""
+    outbox = outbox_of()
+    outbox.offer(CHUNK, 0.0)
+    after, ended = answer(outbox, outbox.part(CHUNK, 1.0), ACCEPTED)
+    assert ended.parting
+    assert [type(effect) for effect in after] == [ev.KeepAccepted, ev.DropUpdate]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from edge_client.kept import pending_of
 from edge_client.rounds import Assignment
 from edge_client.store import Store
 from fl_protocol.errors import AccessRefused, ConfigError
@@ -130,6 +131,19 @@ def test_a_finished_update_survives_a_kill(store: Store) -> None:
     assert sorted(file.name for file in again.outbox.iterdir()) == [Path(kept.file).name, "update.json"]
     again.keep_accepted(kept)
     assert reopened(again).load_update() == (kept, True)
+
+
+def test_what_would_be_kept_of_an_update_lives_as_long_as_it(store: Store) -> None:
+    train(store, work_of())
+    update = store.keep_update(work_of(), 8, {})
+    waiting = pending_of(update.file)
+    waiting.write_bytes(b"its control variate")
+    pending_of(store.outbox / "9-half-written.safetensors").write_bytes(b"of a killed training")
+    again = reopened(store)
+    again.load_update()
+    assert {file.name for file in again.outbox.glob("*.kept")} == {waiting.name}
+    again.drop_update(update)
+    assert not waiting.exists()
 
 
 @pytest.mark.parametrize("fault", ["cut", "altered", "no json", "no file", "odd json"])

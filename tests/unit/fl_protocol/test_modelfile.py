@@ -14,7 +14,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from fl_protocol.errors import DataError
-from fl_protocol.modelfile import header_bytes, read_header, write, write_at
+from fl_protocol.modelfile import header_bytes, read_header, with_control, write, write_at
 from fl_protocol.tensors import LEAF_BYTES, TensorSpec
 from tests.payloads import floats, manifest_of, model_file
 
@@ -59,6 +59,21 @@ def test_manifest_describes_the_file(tmp_path: Path) -> None:
     assert manifest.digest == manifest_of(PAYLOAD, group="model", tensors=model.tensors).digest
     assert (manifest.round_number, manifest.predecessor, manifest.metadata) == (4, "0" * 64, {"k": "v"})
     assert model.manifest("model", 65536).metadata is None
+
+
+def test_scaffold_begins_with_zeros_behind_the_model(tmp_path: Path) -> None:
+    model = model_file(tmp_path / "m.safetensors", TENSORS)
+    tensors, pieces = with_control(model)
+    write(tmp_path / "c.safetensors", tensors, {}, pieces)
+    whole = read_header(tmp_path / "c.safetensors")
+    assert b"".join(whole.pieces()) == PAYLOAD + bytes(len(PAYLOAD))
+    assert [group.name for group in whole.manifest("model", 65536).groups] == ["model", "control"]
+    read = load_file(whole.path)
+    assert set(read) == set(TENSORS) | {f"control/{name}" for name in TENSORS}
+    again, pieces = with_control(whole)
+    assert (again, b"".join(pieces)) == (whole.tensors, PAYLOAD + bytes(len(PAYLOAD))), (
+        "an --init that has one"
+    )
 
 
 def test_header_is_padded_and_sorts_its_metadata() -> None:

@@ -17,7 +17,9 @@ from fl_protocol.tensors import (
     Manifest,
     TensorSpec,
     chunk_bytes_for,
+    groups_of,
     leaf_digests,
+    payload_order,
 )
 from tests.payloads import leaves_of, manifest_of, random_payload
 
@@ -121,6 +123,17 @@ def test_check_refuses_lies(changes: dict[str, object], reason: str) -> None:
     with pytest.raises(DecodeError) as caught:
         replace(manifest_of(PAYLOAD), **changes).check()  # type: ignore[arg-type]
     assert caught.value.reason == reason
+
+
+def test_control_variates_are_a_group_behind_the_rest() -> None:
+    names = ["z", "control/a", "a", "control/z"]
+    ordered = sorted(names, key=payload_order)
+    assert ordered == ["a", "z", "control/a", "control/z"]
+    tensors = [TensorSpec(name, (2,)) for name in ordered]
+    assert [(group.name, [spec.name for spec in group.tensors]) for group in groups_of(tensors, "delta")] == [
+        ("delta", ["a", "z"]), ("control", ["control/a", "control/z"])
+    ]  # fmt: skip
+    assert groups_of(tensors[:2], "model") == (Group("model", "f32", tuple(tensors[:2])),)
 
 
 @pytest.mark.parametrize(

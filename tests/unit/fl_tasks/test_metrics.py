@@ -118,3 +118,24 @@ def test_the_report_is_json_with_a_thin_curve() -> None:
     assert len(shown["roc"]) == metrics.MAX_ROC_POINTS
     assert (shown["roc"][0], shown["roc"][-1]) == ([0.0, 0.0], [1.0, 1.0])
     assert sum(map(sum, shown["confusion"])) == 1000
+
+
+def test_calibration_error_is_the_gap_between_saying_and_being_right() -> None:
+    sure = np.tile([0.1, 0.9], (10, 1))
+    assert metrics.calibration_error(np.ones(10, int), sure) == pytest.approx(0.1)
+    assert metrics.calibration_error(np.array([1] * 9 + [0]), sure) == pytest.approx(0.0)
+    # Two bins, each weighed by how many are in it: 4 of 10 said 0.6 and never right, 6 said 0.9 and always.
+    mixed = np.array([[0.4, 0.6]] * 4 + [[0.1, 0.9]] * 6)
+    labels = np.array([0] * 4 + [1] * 6)
+    assert metrics.calibration_error(labels, mixed) == pytest.approx(0.4 * 0.6 + 0.6 * 0.1)
+    assert metrics.calibration_error(np.zeros(3, int), np.tile([1.0, 0.0, 0.0], (3, 1))) == 0.0
+
+
+def test_what_a_site_measures() -> None:
+    labels = np.array([0, 0, 0, 1, 1])
+    scores = np.array([0.2, 0.6, 0.1, 0.9, 0.4])
+    found = metrics.at_a_site(labels, np.stack([1 - scores, scores], axis=1))
+    assert [found["sensitivity"], found["specificity"]] == pytest.approx([0.5, 2 / 3])
+    one_class = metrics.at_a_site(np.ones(2, int), np.array([[0.5, 0.5], [0.1, 0.9]]))
+    assert set(one_class) == {"ece"}, "no sensitivity without both classes"
+    assert set(metrics.at_a_site(np.array([0, 2]), np.full((2, 3), 1 / 3))) == {"ece"}

@@ -8,7 +8,7 @@ import pytest
 from fl_protocol.errors import DataError
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.params import LazyParams, file_params, first_mismatch, specs_of, write_params
+from fl_tasks.params import LazyParams, file_params, first_mismatch, joined, specs_of, write_params
 
 BIG = {"b": np.arange(100_000, dtype=np.float32).reshape(100, 1000), "a": np.array(2.5, np.float32)}
 
@@ -42,6 +42,19 @@ def test_lazy_params_are_made_one_at_a_time(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_told(tmp_path: Path, value: float) -> None:
     params = {"a": np.array([1.0, value], np.float32), "b": np.ones(2, np.float32)}
     assert not write_params(tmp_path / "m.safetensors", params, {})
+
+
+def test_groups_joined_in_a_file_are_read_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "m.safetensors"
+    control = {"b": BIG["b"] + 1, "a": np.array(7, np.float32)}
+    write_params(path, joined(control=control, _=BIG, norms={"n": np.ones(2, np.float32)}), {})
+    file = read_header(path)
+    assert [spec.name for spec in file.tensors] == ["a", "b", "norms/n", "control/a", "control/b"]
+    found = file_params(file, "control/")
+    assert set(found) == {"a", "b"}
+    assert all(np.array_equal(found[name], control[name]) for name in control)
+    assert set(file_params(file)) == {"a", "b", "norms/n"}, "a model without its control variates"
+    assert np.array_equal(file_params(file)["b"], BIG["b"])
 
 
 def test_a_tensor_of_another_size_than_said_is_a_bug(tmp_path: Path) -> None:
