@@ -132,7 +132,7 @@ def first_model(folder: RunDirectory, config: FederationConfig, init: str | None
     engine.begin("first model", request)
     try:
         answered(engine.result("first model"))
-        digest = _name_model(folder, draft)
+        digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
     finally:
         draft.unlink(missing_ok=True)
     folder.publish_global(digest)

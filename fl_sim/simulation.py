@@ -21,6 +21,7 @@ from aggregator.folding import SpooledUpdate, fold
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
 from aggregator.strategy import Strategy
+from edge_client.kept import Kept, pending_of
 from fl_protocol import messages as msg
 from fl_protocol.errors import HilumError, QuorumNotMet
 from fl_protocol.modelfile import read_header
@@ -92,11 +93,19 @@ class Simulation:
         asked = work.assignment
         out = self.run_dir.spool.path(asked.round_number, work.client_id, work.transfer)
         self._files[work.client_id, work.transfer] = out
+        plan = asked.plan
+        keeps = plan.control_variates or plan.local_norms
+        kept = self._kept(work.client_id).begin(asked.round_number) if keeps else None
         request = jobs.Train(
             options=self.clients.options[work.shard - 1], model_file=str(self.run_dir.model_path(asked.base)),
-            plan=asked.plan, out=str(out), round_number=asked.round_number, model=asked.model,
+            plan=plan, out=str(out), round_number=asked.round_number, model=asked.model,
+            kept=str(kept or ""), kept_out=str(pending_of(out)) if keeps else "",
         )  # fmt: skip
         self.engine.begin(self._key(work), request, work.arrives_at)
+
+    def _kept(self, client_id: str) -> Kept:
+        """What a virtual client keeps on what stands for its own disk."""
+        return Kept(self.run_dir.path / "kept" / client_id)
 
     def _drop(self, effect: Drop) -> None:
         self.engine.drop(self._key(effect.work))
@@ -133,6 +142,9 @@ class Simulation:
 
     def _keep_update(self, effect: ev.KeepUpdate) -> None:
         update, current = effect.update, self.federation.round
+        file = self._files.get((update.client_id, update.transfer))
+        if file is not None:
+            self._kept(update.client_id).accept(effect.round_number, file)
         if current is not None and len(current.cohort) <= SPEAKS_UP_TO:
             self.view.show(seen.UpdateAccepted(update.client_id, effect.round_number, update.num_examples))
 
