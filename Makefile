@@ -44,6 +44,7 @@ bench: setup
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 45 --rounds 5 --guard 300 --tmp $(BENCH_TMP)
 	.venv/bin/python benchmarks/run_hilum.py --work W2 --clients 8 --rounds 10 --guard 300 --tmp $(BENCH_TMP)
+	.venv/bin/python benchmarks/run_hilum.py --work W3 --clients 100 --rounds 20 --guard 300 --tmp $(BENCH_TMP)
 
 # Half an hour of faults of every kind on a real federation, then the long hauls.
 chaos: setup

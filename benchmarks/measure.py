@@ -24,7 +24,7 @@ import numpy as np
 
 CLONE_NEWNET, SIOCSIFFLAGS, IFF_UP, IFF_RUNNING = 0x40000000, 0x8914, 0x1, 0x40
 PR_SET_PDEATHSIG = 1
-SAMPLE_S, LOOK_EVERY = 0.02, 5
+SAMPLE_S, LOOK_EVERY, WEIGH_EVERY = 0.02, 5, 50
 STOP_S = 5.0
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -96,6 +96,8 @@ class Processes:
         self._popens: list[subprocess.Popen[bytes]] = []
         self._watched: dict[int, _Watched] = {}
         self._gone: list[_Watched] = []
+        self.tree_peak_rss_mb = self.tree_peak_pss_mb = 0.0
+        self.max_processes = 0
         self._line: list[tuple[float, dict[str, float]]] = []
         self._over = threading.Event()
         self._machine_cpu_s = machine_cpu_s()
@@ -141,6 +143,8 @@ class Processes:
         while not self._over.is_set():
             if count % LOOK_EVERY == 0:
                 self._look()
+            if count % WEIGH_EVERY == 0:
+                self._weigh()
             for pid, watched in list(self._watched.items()):
                 with contextlib.suppress(OSError):
                     watched.cpu_s = _cpu_s(pid)
@@ -162,6 +166,18 @@ class Processes:
             for child in _children(pid):
                 role = self.child_roles.get(watched.role, watched.role)
                 self._watched.setdefault(child, _Watched(role))
+
+    def _weigh(self) -> None:
+        """Memory of the whole tree at one instant; PSS counts a page that n processes share as 1/n in each."""
+        rss = pss = 0.0
+        for pid in list(self._watched):
+            with contextlib.suppress(OSError):
+                rolled = Path(f"/proc/{pid}/smaps_rollup").read_text("ascii")
+                rss += _field_mb(rolled, "Rss")
+                pss += _field_mb(rolled, "Pss")
+        self.tree_peak_rss_mb = max(self.tree_peak_rss_mb, round(rss, 1))
+        self.tree_peak_pss_mb = max(self.tree_peak_pss_mb, round(pss, 1))
+        self.max_processes = max(self.max_processes, len(self._watched))
 
     @property
     def _all(self) -> list[_Watched]:
@@ -216,10 +232,13 @@ def _cpu_s(pid: int) -> float:
 
 
 def _peak_mb(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text("utf-8", "replace").splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return _field_mb(Path(f"/proc/{pid}/status").read_text("utf-8", "replace"), "VmHWM")
+
+
+def _field_mb(text: str, name: str) -> float:
+    """The field of that name in a file of /proc that counts in kB; 0 if there is none."""
+    found = next((line for line in text.splitlines() if line.startswith(f"{name}:")), None)
+    return int(found.split()[1]) / 1024 if found else 0.0
 
 
 def _children(pid: int) -> Iterator[int]:

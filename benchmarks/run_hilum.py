@@ -13,7 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import measure, workloads  # noqa: E402 - run as a script, the repository is not on the path
+from benchmarks import measure, simulated, workloads  # noqa: E402 - run as a script, the repository is not on the path
 from fl_protocol.errors import ConfigError, HilumError  # noqa: E402
 from fl_protocol.modelfile import read_header  # noqa: E402
 from fl_tasks.params import file_params  # noqa: E402
@@ -50,10 +50,23 @@ def main() -> int:
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     add = parser.add_argument
-    add("--work", choices=["W1", "W2", "W3"], default="W1", help="W1: no training; W2: a small CNN")
+    add(
+        "--work",
+        choices=["W1", "W2", "W3"],
+        default="W1",
+        help="W1: no training; W2: a small CNN; W3: simulated",
+    )
     add("--size", choices=workloads.SIZES, default="0.25", help="model of W1 in MB")
     add("--clients", type=int, default=2)
     add("--rounds", type=int, default=10)
+    add("--sample", type=int, default=10, help="W3: clients in a round")
+    add(
+        "--parts",
+        type=int,
+        default=simulated.PARTS,
+        help="W3: parts of the data; client k holds part k modulo these",
+    )
+    add("--workers", type=int, default=2, help="W3: processes that train")
     add("--guard", type=float, default=300.0, help="give up after so many seconds")
     add("--tmp", type=Path, required=True, help="scratch folder; emptied first")
     return parser.parse_args()
@@ -61,14 +74,13 @@ def arguments() -> argparse.Namespace:
 
 def check(options: argparse.Namespace) -> None:
     """Raises ConfigError for what cannot run here."""
-    if options.work == "W3":
-        raise ConfigError("W3 is not there yet: it comes with the simulator; use --work W1 or W2")
-    for name in ("clients", "rounds"):
+    for name in ("clients", "rounds", "sample", "parts", "workers"):
         if getattr(options, name) < 1:
             raise ConfigError(f"--{name} must be at least 1")
     if sys.platform != "linux":
         raise ConfigError("the benchmark reads Linux's /proc: run it on Linux")
-    program("mosquitto")
+    if options.work != "W3":
+        program("mosquitto")
     if options.tmp.exists() and any(options.tmp.iterdir()) and not (options.tmp / MARK).exists():
         raise ConfigError(f"--tmp {options.tmp} holds something else: give an empty folder, or a new one")
 
@@ -93,39 +105,60 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     options.tmp.mkdir(parents=True)
     (options.tmp / MARK).touch()
     isolated, bytes_before = measure.private_loopback(), measure.lo_bytes_tx()
-    watch = measure.Processes(options.tmp.resolve(), {"client": "trainer", "server": "server_task"})
+    of_server = "trainer" if options.work == "W3" else "server_task"
+    watch = measure.Processes(options.tmp.resolve(), {"client": "trainer", "server": of_server})
     why: str | None = None
+    rounds = simulated.Rounds(options.tmp / "simulator.log")
     try:
-        aggregator = start_all(options, watch)
-        why = wait(options, watch, aggregator)
+        if options.work == "W3":
+            why = wait(options, watch, start_simulation(options, watch), "simulator", rounds.look)
+        else:
+            why = wait(options, watch, start_all(options, watch), "aggregator")
         seconds = time.time() - watch.started_at
         tx, foreign = measure.lo_bytes_tx() - bytes_before, watch.foreign_cores()
     finally:
         watch.end()
     result = {
-        "ok": True, "why": None, "isolated_net": isolated, **rounds_of(options, watch), "whole_run_s": round(seconds, 2),
+        "ok": True, "why": None, "isolated_net": isolated,
+        **(rounds.as_result(watch) if options.work == "W3" else rounds_of(options, watch)), "whole_run_s": round(seconds, 2),
         "cpu_total_s": round(sum(watch.cpu_by_role().values()), 1),
         "cpu_by_role_s": {role: round(cpu_s, 2) for role, cpu_s in watch.cpu_by_role().items()},
-        "foreign_cpu_cores": foreign, "lo_bytes_tx": tx, "peak_rss_mb": watch.peak_mb_by_role(),
-        "processes_seen": watch.count_by_role(), **trainings(options),
+        "foreign_cpu_cores": foreign, "lo_bytes_tx": tx, "lo_bytes_rx": tx, "peak_rss_mb": watch.peak_mb_by_role(),
+        "processes_seen": watch.count_by_role(), "max_processes": watch.max_processes,
+        "tree_peak_rss_mb": watch.tree_peak_rss_mb, "tree_peak_pss_mb": watch.tree_peak_pss_mb, **trainings(options),
     }  # fmt: skip
     if why is None:
         result["final_check"], why = final_check(options)
-    if options.work == "W2" and "final_check" in result:
+    if options.work != "W1" and "final_check" in result:
         result["accuracy"] = result["final_check"]
+    if options.work == "W3" and result["rounds_total_s"]:
+        result["updates_per_s"] = round(result["updates"] / result["rounds_total_s"], 2)
+        result.update(sample=options.sample, workers=options.workers)
     result.update(ok=why is None, why=why)
     described = {"peer": "hilum", "work": options.work, "size": options.size, "clients": options.clients}
     return {**result, **described, "rounds": options.rounds}
 
 
-def start_all(options: argparse.Namespace, watch: measure.Processes) -> subprocess.Popen[bytes]:
-    """Start broker, aggregator and edges; returns the aggregator."""
-    port, folder = measure.free_port(), options.tmp.resolve()
+def environment(folder: Path) -> dict[str, str]:
     env = dict(
         os.environ, PYTHONPATH=os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH")))),
         OMP_NUM_THREADS="1", PYTHONUNBUFFERED="1",
     )  # fmt: skip
     env[workloads.EVENTS_VARIABLE] = str(folder / "trainings.jsonl")
+    return env
+
+
+def start_simulation(options: argparse.Namespace, watch: measure.Processes) -> subprocess.Popen[bytes]:
+    """Start ``fl-sim run`` of the work."""
+    folder = options.tmp.resolve()
+    env = environment(folder) | {simulated.PARTS_VARIABLE: str(options.parts)}
+    return watch.start("server", "simulator", simulated.command(program("fl-sim"), options, folder), env)
+
+
+def start_all(options: argparse.Namespace, watch: measure.Processes) -> subprocess.Popen[bytes]:
+    """Start broker, aggregator and edges; returns the aggregator."""
+    port, folder = measure.free_port(), options.tmp.resolve()
+    env = environment(folder)
     (folder / "mosquitto.conf").write_text("\n".join(broker_settings(port)) + "\n", "utf-8")
     watch.start("broker", "mosquitto", [program("mosquitto"), "-c", str(folder / "mosquitto.conf")], env)
     until = time.monotonic() + 10.0
@@ -177,19 +210,23 @@ def broker_settings(port: int) -> Iterator[str]:
 
 
 def wait(
-    options: argparse.Namespace, watch: measure.Processes, aggregator: subprocess.Popen[bytes]
-) -> str | None:
-    """Until the aggregator has ended. Returns why the run does not count, or None."""
+    options: argparse.Namespace, watch: measure.Processes, started: subprocess.Popen[bytes], name: str,
+    look: Callable[[], None] = lambda: None,
+) -> str | None:  # fmt: skip
+    """Until the aggregator (or simulator) has ended. Returns why the run does not count, or None."""
     until = watch.started_at + options.guard
-    while aggregator.poll() is None:
+    poll_s = simulated.POLL_S if options.work == "W3" else POLL_S
+    while started.poll() is None:
+        look()
         if time.time() > until:
             return f"wall-clock guard {options.guard:g} s"
         if measure.memory_available_mb() < MIN_FREE_MB:
             return f"memory guard (<{MIN_FREE_MB} MB available)"
-        time.sleep(POLL_S)
-    if aggregator.returncode != 0:
-        log = (options.tmp / "aggregator.log").read_text("utf-8", "replace").strip()
-        return f"fl-agg ended with {aggregator.returncode}: {log.splitlines()[-1] if log else ''}"
+        time.sleep(poll_s)
+    look()
+    if started.returncode != 0:
+        log = (options.tmp / f"{name}.log").read_text("utf-8", "replace").strip()
+        return f"the {name} ended with {started.returncode}: {log.splitlines()[-1] if log else ''}"
     return None
 
 
@@ -239,9 +276,9 @@ def trainings(options: argparse.Namespace) -> dict[str, Any]:
 def final_check(options: argparse.Namespace) -> tuple[float, str | None]:
     """W1: by how much the first tensor grew. W2: accuracy. And why that cannot be right, or None."""
     final = file_params(read_header(options.tmp / "run" / "global.safetensors"))
-    if options.work == "W2":
+    if options.work != "W1":
         found = round(workloads.accuracy(final), 4)
-        updates = options.clients * options.rounds
+        updates = (options.clients if options.work == "W2" else options.sample) * options.rounds
         trained = trainings(options)["updates"]
         return found, None if trained == updates else f"{trained} trainings, not {updates}"
     first = workloads.weights(options.size)

@@ -231,7 +231,7 @@ class Cnn:
         network = build_model()
         load(network, model.params)
         measured = train_epoch(network, *dataset.content)
-        _note(measured)
+        note(measured)
         trained = _arrays(network)
         delta = {name: values - model.params[name] for name, values in trained.items()}
         return Update(delta, dataset.num_examples, {"loss": measured["loss"]})
@@ -244,7 +244,7 @@ def _arrays(network: torch.nn.Module) -> dict[str, np.ndarray]:
     return {name: values.numpy() for name, values in network.state_dict().items()}
 
 
-def _note(measured: dict[str, Any]) -> None:
+def note(measured: dict[str, Any]) -> None:
     """One short line, added in one write: several processes share the file."""
     path = os.environ.get(EVENTS_VARIABLE)
     if path:

@@ -1,4 +1,8 @@
-"""A task whose model is a torch module: subclasses say which module, which data, and what a batch looks like."""
+"""A task whose model is a torch module: subclasses say which module, which data, and what a batch looks like.
+
+Modules hold their convolutions in channels-last order, in which torch's pooling and normalisation on the CPU are
+up to twice as fast; names, shapes and files are the same.
+"""
 
 from __future__ import annotations
 
@@ -71,8 +75,9 @@ class TorchTask(ABC):
     def optimizer(self, module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         """Fresh for every round: what one edge's optimizer remembers says nothing about the averaged model."""
         return torch.optim.SGD(
-            module.parameters(), plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay
-        )
+            module.parameters(), plan.learning_rate, momentum=plan.momentum, weight_decay=plan.weight_decay,
+            fused=True,
+        )  # fmt: skip
 
     def rate_factor(self, step: int, total: int) -> float:
         """What the plan's learning rate is multiplied with."""
@@ -163,7 +168,8 @@ class TorchTask(ABC):
         kind = _kind_of(model)
         if self._resident is None or self._resident[0] != kind:
             self._resident = None  # let the old one go before the new one is made
-            self._resident = (kind, self.build(*kind))
+            built: nn.Module = self.build(*kind).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self._resident = (kind, built)
         module = self._resident[1]
         load_params(module, model.params)
         held = dict(tensors_of(module))

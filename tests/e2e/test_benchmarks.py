@@ -18,6 +18,9 @@ KEYS = (
     "cpu_per_round_s", "cpu_by_role_s", "peak_rss_mb", "lo_bytes_tx", "foreign_cpu_cores", "final_check",
 )  # fmt: skip
 
+SIMULATED = ("updates", "updates_per_s", "train_wall_sum_s", "train_cpu_sum_s", "cpu_startup_s", "tree_peak_rss_mb",
+             "tree_peak_pss_mb", "max_processes", "sample")  # fmt: skip
+
 pytestmark = [
     pytest.mark.e2e,
     pytest.mark.broker,
@@ -66,10 +69,20 @@ def test_the_small_network_learns(tmp_path: Path) -> None:
     assert result["accuracy"] > 0.6, "of two classes, by chance a half"
 
 
+def test_the_simulation_learns_and_counts_its_updates(tmp_path: Path) -> None:
+    result = result_of(run(tmp_path, "--work", "W3", "--clients", "6", "--sample", "2", "--rounds", "2"))
+    assert [key for key in (*KEYS, *SIMULATED) if key not in result] == []
+    assert (result["updates"], result["rounds_done"], len(result["round_s"])) == (4, 2, 2)
+    assert result["updates_per_s"] > 0
+    assert result["accuracy"] > 0.6, "of two classes, by chance a half"
+    assert 0 < result["tree_peak_pss_mb"] <= result["tree_peak_rss_mb"]
+    assert set(result["peak_rss_mb"]) == {"server", "trainer"}
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--work", "W3"], "W3 is not there yet"),
+        (["--work", "W3", "--sample", "0"], "--sample must be at least 1"),
         (["--clients", "0"], "--clients must be at least 1"),
     ],
 )
