@@ -210,6 +210,8 @@ class Agent:
         farewell = [(self._topic(Kind.STATE), encode(ClientState(self.instance, LEFT)), True)]
         self._transport.close(farewell if self.session.link.welcomed else [])
         self.store.close()
+        if self.bad_frames > 1:
+            self.view.show(notices.Warned(f"{self.bad_frames} unusable messages have arrived"))
         self.view.close()
 
     def _show_finished(self, left: ev.Leave) -> None:

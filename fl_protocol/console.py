@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -169,15 +170,18 @@ class Lines:
 
 
 class Quarters:
-    """Lets progress through at each quarter, so that plain lines stay few."""
+    """Lets progress through at each quarter, so that plain lines stay few. Remembers the ``most`` newest keys."""
 
-    def __init__(self) -> None:
-        self._seen: dict[str, int] = {}
+    def __init__(self, most: int = 256) -> None:
+        self._most = most
+        self._seen: OrderedDict[str, int] = OrderedDict()
 
     def passed(self, key: str, fraction: float) -> bool:
         """True the first time ``key`` reaches the next quarter; it starts again when the fraction falls."""
-        quarter, before = int(share(fraction) * 4), self._seen.get(key, 0)
+        quarter, before = int(share(fraction) * 4), self._seen.pop(key, 0)
         self._seen[key] = quarter
+        if len(self._seen) > self._most:
+            self._seen.popitem(last=False)
         return quarter > before
 
 

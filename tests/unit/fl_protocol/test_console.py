@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_protocol.console import (
+    Quarters,
     bar,
     clean,
     metric_words,
@@ -77,3 +78,11 @@ def test_durations_and_sizes_for_people() -> None:
 def test_the_module_itself_imports_no_rich() -> None:
     source = sys.modules["fl_protocol.console"].__dict__
     assert not any(getattr(value, "__module__", "").startswith("rich") for value in source.values())
+
+
+def test_quarters_are_remembered_of_the_newest_keys_alone() -> None:
+    """A key a round and client: a long run, or a stranger who makes up rounds, must not fill memory."""
+    quarters = Quarters(most=3)
+    assert all(quarters.passed(f"train/{number}/a", 0.5) for number in range(100))
+    assert not quarters.passed("train/99/a", 0.6)
+    assert len(quarters._seen) == 3
