@@ -14,6 +14,9 @@ from aggregator import options as opt
 from aggregator.cohort import Share
 from aggregator.console import make_view
 from aggregator.events import FederationConfig
+from aggregator.strategies.options import split_options
+from aggregator.strategies.registry import get_strategy, shown_options
+from aggregator.strategy import Strategy
 from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import Plan
@@ -52,6 +55,7 @@ def start(
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = DEFAULT_MODEL,
     strategy: opt.StrategyOption = "fedavg",
+    strategy_option: opt.StrategyOptionsOption = None,
     min_clients: opt.MinClientsOption = 2,
     cohort: opt.CohortOption = "1.0",
     quorum: opt.QuorumOption = "0.66",
@@ -84,6 +88,7 @@ def start(
     on. Ctrl-C stops it; the same command goes on where it stopped.
     """
     defaults = defaults_for(task)
+    rule = get_strategy(strategy, split_options(strategy_option or ()))
     config = FederationConfig(
         rounds=at_least(rounds, 1, "--rounds"),
         min_clients=at_least(min_clients, 1, "--min-clients"),
@@ -98,29 +103,32 @@ def start(
         image_size=at_least(
             image_size if image_size is not None else defaults.image_size, 8, "--image-size", 4096
         ),
-        plan=Plan(
-            local_epochs=at_least(
-                local_epochs if local_epochs is not None else defaults.local_epochs,
-                1,
-                "--local-epochs",
-                10_000,
-            ),
-            batch_size=at_least(
-                batch_size if batch_size is not None else defaults.batch_size, 1, "--batch-size", 65_536
-            ),
-            learning_rate=at_least(
-                learning_rate if learning_rate is not None else defaults.learning_rate,
-                0.0,
-                "--learning-rate",
-                1e6,
-            ),
-            seed=seed,
-            momentum=defaults.momentum,
-            weight_decay=defaults.weight_decay,
+        plan=rule.plan(
+            Plan(
+                local_epochs=at_least(
+                    local_epochs if local_epochs is not None else defaults.local_epochs,
+                    1,
+                    "--local-epochs",
+                    10_000,
+                ),
+                batch_size=at_least(
+                    batch_size if batch_size is not None else defaults.batch_size, 1, "--batch-size", 65_536
+                ),
+                learning_rate=at_least(
+                    learning_rate if learning_rate is not None else defaults.learning_rate,
+                    0.0,
+                    "--learning-rate",
+                    1e6,
+                ),
+                seed=seed,
+                momentum=defaults.momentum,
+                weight_decay=defaults.weight_decay,
+            )
         ),
         evaluate=eval_data is not None,
     )
     check_quorum(config)
+    check_updates(config, rule)
     checked_name(job, "--job")
     given = cl.broker_options(broker, username, password_file, tls, ca, cert, key) if broker else None
 
@@ -131,14 +139,14 @@ def start(
         job=job,
         out=Path(out or f"runs/{job}"),
         config=config,
-        strategy=strategy,
+        strategy=rule,
         init=init,
         eval_data=eval_data,
         fresh=fresh,
         device=device,
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
-        effective=effective(cl.effective_settings(ctx), config),
+        effective=effective(cl.effective_settings(ctx), config, shown_options(rule)),
     )
     check_files(settings)
     serve(settings, given, listen, make_view(sys.stdout))
@@ -273,8 +281,21 @@ def check_files(settings: Any) -> None:
         quick_check(settings.eval_data, EVAL)
 
 
-def effective(settings: dict[str, dict[str, Any]], config: FederationConfig) -> dict[str, dict[str, Any]]:
-    """The settings with the task's own defaults filled in."""
+def check_updates(config: FederationConfig, strategy: Strategy) -> None:
+    """Raises ConfigError if a round could close with fewer updates than the strategy can work with."""
+    fewest = config.quorum.of(config.cohort.of(config.min_clients))
+    if fewest < strategy.min_updates:
+        raise ConfigError(
+            f"--strategy {strategy.name} with these options needs {strategy.min_updates} updates a round, and a "
+            f"round could close with {fewest}: give --quorum {strategy.min_updates}"
+        )
+
+
+def effective(
+    settings: dict[str, dict[str, Any]], config: FederationConfig, strategy_options: dict[str, Any]
+) -> dict[str, dict[str, Any]]:
+    """The settings with the task's own defaults, and the strategy's, filled in."""
+    settings.setdefault("strategy_option", {"source": "default"})["value"] = strategy_options
     filled = {
         "local_epochs": config.plan.local_epochs, "batch_size": config.plan.batch_size,
         "learning_rate": config.plan.learning_rate, "image_size": config.image_size,

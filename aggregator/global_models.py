@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from aggregator.events import AdoptModel, Aggregate
-from aggregator.folding import SpooledUpdate, fold
+from aggregator.folding import fold
+from aggregator.pieces import SpooledUpdate
 from aggregator.publisher import Publisher
+from aggregator.round import Update
 from aggregator.rundir import RunDirectory
-from aggregator.strategy import Strategy
+from aggregator.strategy import Clients, Facts, Strategy
 from fl_protocol.tensors import Manifest, chunk_bytes_for
 
 LONGEST_FOLD_S = 30.0
@@ -58,7 +60,10 @@ class GlobalModels:
 
     def begin_fold(self, effect: Aggregate) -> None:
         """Fold in a thread of its own, so that frames are still answered; ends in a Folded in the inbox."""
-        self._folding = threading.Thread(target=self._fold, args=(effect,), name="fold-owner", daemon=True)
+        clients = self._run.journal.clients(effect.round_number) if self._strategy.census else None
+        self._folding = threading.Thread(
+            target=self._fold, args=(effect, clients), name="fold-owner", daemon=True
+        )
         self._folding.start()
 
     def await_fold(self) -> None:
@@ -69,20 +74,20 @@ class GlobalModels:
                 self._inbox.get_nowait()
             self._folding.join(0.01)
 
-    def _fold(self, effect: Aggregate) -> None:
+    def _fold(self, effect: Aggregate, clients: Clients | None) -> None:
         try:
-            self._inbox.put(Folded(effect.round_number, self._folded(effect)))
+            self._inbox.put(Folded(effect.round_number, self._folded(effect, clients)))
         except BaseException as error:  # noqa: BLE001 - the border of a thread: the loop raises it
             self._inbox.put(Folded(effect.round_number, None, error))
 
-    def _folded(self, effect: Aggregate) -> Manifest:
+    def _folded(self, effect: Aggregate, clients: Clients | None) -> Manifest:
         base, spool = self._run.model(effect.base), self._run.spool
         updates = [
-            SpooledUpdate(spool.path(effect.round_number, each.client_id, each.transfer), each.num_examples)
+            SpooledUpdate(spool.path(effect.round_number, each.client_id, each.transfer), facts_of(each))
             for each in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
-        return fold(self._strategy, base, updates, self._run.models, metadata)
+        return fold(self._strategy, base, updates, self._run.models, metadata, clients)
 
     def folded(self, manifest: Manifest) -> str:
         """Remember a fold's manifest, which saves hashing the model again. Returns the digest."""
@@ -97,3 +102,8 @@ class GlobalModels:
         kept = [effect.predecessor, effect.digest]
         self._publisher.keep_only(kept)
         self._run.keep_models(kept)
+
+
+def facts_of(update: Update) -> Facts:
+    """What a strategy may know of an update."""
+    return Facts(update.client_id, update.num_examples, update.staleness, update.metrics)

@@ -19,6 +19,7 @@ from typing import Any
 
 from aggregator.events import KeepRound, KeepUpdate
 from aggregator.round import OpenRound, Update
+from aggregator.strategy import Clients
 from fl_protocol.errors import DataError
 
 SCHEMA = """
@@ -118,6 +119,17 @@ class Journal:
     def started_at(self, number: int) -> str:
         row = self._db.execute("SELECT started_at FROM rounds WHERE number = ?", (number,)).fetchone()
         return row[0] if row else ""
+
+    def clients(self, number: int) -> Clients:
+        """How many clients were ever invited: up to this round, and before it."""
+        known, before = (
+            self._db.execute(
+                "SELECT COUNT(DISTINCT each.value) FROM rounds, json_each(rounds.cohort) AS each "
+                "WHERE rounds.number <= ?", (last,),
+            ).fetchone()[0]
+            for last in (number, number - 1)
+        )  # fmt: skip
+        return Clients(known, before)
 
     # --- reading it back ------------------------------------------------------------------------------------
 

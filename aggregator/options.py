@@ -19,7 +19,22 @@ BrokerOption = Annotated[
 TaskOption = Annotated[str, cl.option("task", "What is learned.", rich_help_panel=TRAINING)]
 ModelOption = Annotated[str, cl.option("model", "Network to train, by name.", rich_help_panel=TRAINING)]
 StrategyOption = Annotated[
-    str, cl.option("strategy", "How updates become the next model.", rich_help_panel=TRAINING)
+    str,
+    cl.option(
+        "strategy",
+        "How updates become the next model: fl-agg strategies lists them.",
+        metavar="NAME",
+        rich_help_panel=TRAINING,
+    ),
+]
+StrategyOptionsOption = Annotated[
+    list[str] | None,
+    cl.option(
+        "strategy-option",
+        "An option of the strategy; may be given several times.",
+        metavar="KEY=VALUE",
+        rich_help_panel=TRAINING,
+    ),
 ]
 MinClientsOption = Annotated[
     int, cl.option("min-clients", "Clients that must be here before a round opens.", rich_help_panel=ROUND)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from aggregator.journal import Journal
+from aggregator.server_state import is_state, outdated
 from aggregator.spool import Spool
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
 from fl_protocol.modelfile import ModelFile, force_folder_to_disk, read_header
@@ -137,10 +138,12 @@ class RunDirectory:
         force_folder_to_disk(self.path)
 
     def keep_models(self, digests: Sequence[str]) -> None:
-        """Remove every model but these."""
+        """Remove every model but these, and what the strategy kept beside it."""
         for file in self.models.glob("*.safetensors"):
-            if file.stem not in digests:
+            if file.stem not in digests and not is_state(file):
                 file.unlink(missing_ok=True)
+        for file in outdated(self.models, digests):
+            file.unlink(missing_ok=True)
 
     # --- files for people -------------------------------------------------------------------------------------
 
@@ -163,7 +166,10 @@ class RunDirectory:
     # --- identity ---------------------------------------------------------------------------------------------
 
     def check_identity(self, identity: dict[str, Any]) -> None:
-        """Raises ConfigError if the directory belongs to a run of another job, task, model or image size.
+        """Raises ConfigError if the directory belongs to a run of another job, task, model, image size or strategy.
+
+        A strategy's options may change, as the clients' learning rate may: what it keeps means the same. Another
+        strategy would take this one's state for its own.
 
         A run that failed before it had a first model has left nothing to belong to.
         """

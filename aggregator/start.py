@@ -21,7 +21,7 @@ from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.rundir import RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
-from aggregator.strategy import get_strategy
+from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
 from fl_protocol import topics
 from fl_protocol.codec import decode, encode
@@ -46,7 +46,7 @@ class RunSettings:
     job: str
     out: Path
     config: FederationConfig
-    strategy: str
+    strategy: Strategy
     init: str | None = None
     eval_data: str | None = None
     fresh: bool = False
@@ -59,7 +59,6 @@ class RunSettings:
 def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
     """Run a federation to its end, or resume one. Raises a HilumError that says why it cannot."""
     inbox: queue.Queue[Any] = queue.Queue(INBOX_FRAMES)
-    strategy = get_strategy(settings.strategy)
     folder = RunDirectory(settings.out, fresh=settings.fresh)
     tasks = TaskProcess(device=settings.device, plugin=settings.plugin, deliver=inbox.put)
     try:
@@ -81,7 +80,9 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
             scoring = Scoring(tasks, data)
         else:
             tasks.stop()
-        server = Server(job, secrets.token_hex(8), folder, federation, strategy, view, scoring, inbox)
+        server = Server(
+            job, secrets.token_hex(8), folder, federation, settings.strategy, view, scoring, inbox
+        )
         _tell_resumed(folder, config, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
     except (OSError, sqlite3.OperationalError) as error:
@@ -124,6 +125,7 @@ def _base_model(
     identity = {
         "job": settings.job, "task": config.task, "model": config.model, "image_size": config.image_size,
         "control_variates": config.plan.control_variates,
+        "strategy": settings.strategy.name,
     }  # fmt: skip
     folder.check_identity(identity)
     folder.check_global()

@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
@@ -36,7 +36,9 @@ SHARED_KEYS = frozenset(
     {"broker", "job", "username", "password_file", "tls", "ca", "cert", "key", "seed", "plugin", "data"}
 )
 """Options that may stand at the top of ``hilum.toml``, for every program that has them."""
-OTHER_TABLES = frozenset({"start", "demo", "status", "join", "doctor", "predict", "run", "compare", "chaos"})
+OTHER_TABLES = frozenset(
+    {"start", "demo", "status", "join", "doctor", "predict", "run", "compare", "strategies", "chaos"}
+)
 """Tables of commands that another program may own."""
 SOURCES = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": CONFIG_FILE}
 
@@ -122,24 +124,31 @@ def load_config(ctx: typer.Context, path: str | None) -> None:
     chosen = Path(path or CONFIG_FILE)
     if path is None and not chosen.is_file():
         return
+    commands = getattr(ctx.command, "commands").items()  # noqa: B009 - a group, typed as a command
     options = {
-        name: {param.name for param in command.params if param.name} - {"help"}
-        for name, command in getattr(ctx.command, "commands").items()  # noqa: B009 - a group, typed as a command
+        name: {param.name for param in command.params if param.name} - {"help"} for name, command in commands
     }
-    ctx.default_map = defaults_from(_read_toml(chosen), options, str(chosen))
+    several = {param.name for _, command in commands for param in command.params if param.multiple}
+    ctx.default_map = defaults_from(_read_toml(chosen), options, str(chosen), several)
 
 
 def defaults_from(
-    settings: Mapping[str, Any], options: Mapping[str, Iterable[str]], file: str = CONFIG_FILE
+    settings: Mapping[str, Any],
+    options: Mapping[str, Iterable[str]],
+    file: str = CONFIG_FILE,
+    several: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Defaults by command from a settings file; ``options`` are the options of each command of this program."""
+    """Defaults by command from a settings file; ``options`` are the options of each command of this program.
+
+    Those in ``several`` may hold a list, or a table, which means ``["key=value", ...]``.
+    """
     shared: dict[str, Any] = {}
     found: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             known = options.get(key)
             if known is not None:
-                found[key] = _table(value, known, f"[{key}] of {file}")
+                found[key] = _table(value, known, f"[{key}] of {file}", several)
             elif key not in OTHER_TABLES:
                 raise ConfigError(_unknown(f"table [{key}]", key, {*options, *OTHER_TABLES}, file))
         else:
@@ -150,16 +159,25 @@ def defaults_from(
     }
 
 
-def _table(values: Mapping[str, Any], known: Iterable[str], where: str) -> dict[str, Any]:
+def _table(
+    values: Mapping[str, Any], known: Iterable[str], where: str, several: Collection[str] = ()
+) -> dict[str, Any]:  # fmt: skip
     found = {}
     for key, value in values.items():
         name = key.replace("-", "_")
         if name not in set(known):
             raise ConfigError(_unknown(f"key {key!r}", name, known, where))
-        if isinstance(value, dict | list):
+        if isinstance(value, dict | list) and name not in several:
             raise ConfigError(f"key {key!r} in {where} holds several values: give it one")
-        found[name] = value
+        found[name] = _texts(value) if name in several else value
     return found
+
+
+def _texts(value: Any) -> list[str]:
+    """What an option that may be given several times has in the settings file."""
+    if isinstance(value, dict):
+        return [f"{key}={each}" for key, each in value.items()]
+    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
 
 
 def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:

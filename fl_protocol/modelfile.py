@@ -186,7 +186,7 @@ def with_control(model: ModelFile) -> tuple[tuple[TensorSpec, ...], Iterator[byt
     return (*model.tensors, *control), itertools.chain(model.pieces(), zeros)
 
 
-def write_at(fd: int, data: bytes, offset: int) -> None:
+def write_at(fd: int, data: bytes | memoryview, offset: int) -> None:
     """All of ``data`` at ``offset``: a disk that fills up writes less than it was given, and only then raises."""
     rest = memoryview(data)
     while rest:

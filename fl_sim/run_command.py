@@ -6,14 +6,17 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from aggregator import options as opt
-from aggregator.cli import at_least, check_quorum, effective
+from aggregator.cli import at_least, check_quorum, check_updates, effective
 from aggregator.cohort import Share
 from aggregator.console import Finished, View, make_view
 from aggregator.events import FederationConfig
+from aggregator.strategies.options import split_options
+from aggregator.strategies.registry import get_strategy, shown_options
 from fl_protocol import commandline as cl
 from fl_protocol.console import pairs, seconds
 from fl_protocol.errors import ConfigError
@@ -43,6 +46,7 @@ def command(
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = DEFAULT_MODEL,
     strategy: opt.StrategyOption = "fedavg",
+    strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
@@ -74,7 +78,10 @@ def command(
         raise ConfigError(f"unknown --engine {engine!r}: use {' or '.join(ENGINES)}")
     at_least(clients, 1, "--clients", MAX_COHORT)
     scored = scored_on(data, eval_data)
+    chosen = get_strategy(strategy, split_options(strategy_option or ()))
     config = rule_of(ctx.params, scored is not None)
+    config = replace(config, plan=chosen.plan(config.plan))
+    check_updates(config, chosen)
     profile = Profile(
         factors(clients, parse_speeds(speeds), Slow.parse(slow) if slow else None, seed),
         at_least(pace, 0.0, "--pace"),
@@ -83,8 +90,8 @@ def command(
         seed,
     )
     settings = SimSettings(
-        Path(out or "runs/simulation"), config, strategy, clients, data, partition, profile, scored, init,
-        fresh, effective(cl.effective_settings(ctx), config),
+        Path(out or "runs/simulation"), config, chosen, clients, data, partition, profile, scored, init,
+        fresh, effective(cl.effective_settings(ctx), config, shown_options(chosen)),
     )  # fmt: skip
     count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
     view = make_view(sys.stderr if as_json else sys.stdout)

@@ -15,7 +15,7 @@ from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.rundir import RunDirectory
 from aggregator.start import _name_model
-from aggregator.strategy import get_strategy
+from aggregator.strategy import Strategy
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
 from fl_sim.profiles import Profile
@@ -29,7 +29,7 @@ class SimSettings:
 
     out: Path
     config: FederationConfig
-    strategy: str
+    strategy: Strategy
     clients: int
     data: str | None
     partition: str
@@ -86,7 +86,7 @@ def run(settings: SimSettings, engine: Engine, view: seen.View) -> Simulated:
                 config.task, settings.eval_data, config.image_size, options.cache, role=jobs.EVAL
             )
         simulation = Simulation(
-            folder, federation, get_strategy(settings.strategy), clients, settings.profile, engine, view, scored_on
+            folder, federation, settings.strategy, clients, settings.profile, engine, view, scored_on
         )  # fmt: skip
         began = time.monotonic()
         simulation.run()
@@ -108,6 +108,7 @@ def run_directory(settings: SimSettings) -> Iterator[RunDirectory]:
         identity = {
             "job": "simulation", "task": config.task, "model": config.model, "image_size": config.image_size,
             "clients": settings.clients, "partition": settings.partition, "seed": config.seed,
+            "strategy": settings.strategy.name,
         }  # fmt: skip
         folder.check_identity(identity)
         yield folder

@@ -16,8 +16,11 @@ from typing import Any
 
 from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import strategy as rule
 from aggregator.federation import Federation
-from aggregator.folding import SpooledUpdate, fold
+from aggregator.folding import fold
+from aggregator.global_models import facts_of
+from aggregator.pieces import SpooledUpdate
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
 from aggregator.strategy import Strategy
@@ -170,11 +173,12 @@ class Simulation:
         self.view.show(seen.AggregationStarted(effect.round_number, len(effect.updates)))
         base = self.run_dir.model(effect.base)
         updates = [
-            SpooledUpdate(payload_alone(self._files[update.client_id, update.transfer]), update.num_examples)
+            SpooledUpdate(payload_alone(self._files[update.client_id, update.transfer]), facts_of(update))
             for update in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
-        manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata)
+        everybody = rule.Clients(len(self.clients.names), len(self.clients.names))
+        manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata, everybody)
         for update in effect.updates:
             self._discard(update.client_id, update.transfer)
         return ev.Aggregated(effect.round_number, manifest.digest)

@@ -10,9 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aggregator.cohort import Share, draw
-from aggregator.folding import SpooledUpdate, fold
-from aggregator.strategy import FedAvg, weighted_metrics
+from aggregator.folding import fold
+from aggregator.pieces import SpooledUpdate
+from aggregator.strategies.fedavg import FedAvg
+from aggregator.strategy import Facts, weighted_metrics
 from tests.payloads import Floats, floats, model_file
+from tests.pieces import examples, folded
 
 reasonable = st.floats(-1e6, 1e6, width=32, allow_subnormal=False)
 LENGTH = 5
@@ -28,10 +31,14 @@ def ulps(found: Floats, wanted: Floats) -> float:
     )
 
 
+def mean(base: Floats, deltas: list[tuple[int, Floats]]) -> Floats:
+    return folded(FedAvg(), base, [delta for _, delta in deltas], examples(*[n for n, _ in deltas])).model
+
+
 @given(base=vectors, delta=vectors, many=st.lists(weights, min_size=1, max_size=8))
 def test_the_mean_of_equals_is_the_equal(base: Floats, delta: Floats, many: list[int]) -> None:
-    alone = FedAvg().combine(base, [(1, delta)])
-    assert ulps(FedAvg().combine(base, [(weight, delta) for weight in many]), alone) <= 1
+    alone = mean(base, [(1, delta)])
+    assert ulps(mean(base, [(weight, delta) for weight in many]), alone) <= 1
 
 
 @given(base=vectors, deltas=deltas_of, power=st.integers(1, 10))
@@ -39,12 +46,12 @@ def test_only_the_proportion_of_weights_matters(
     base: Floats, deltas: list[tuple[int, Floats]], power: int
 ) -> None:
     scaled = [(weight * 2**power, delta) for weight, delta in deltas]
-    assert FedAvg().combine(base, deltas).tobytes() == FedAvg().combine(base, scaled).tobytes()
+    assert mean(base, deltas).tobytes() == mean(base, scaled).tobytes()
 
 
 @given(base=vectors, deltas=deltas_of)
 def test_the_mean_lies_between_its_members(base: Floats, deltas: list[tuple[int, Floats]]) -> None:
-    found = FedAvg().combine(base, deltas)
+    found = mean(base, deltas)
     members = np.stack([base.astype(np.float64) + delta for _, delta in deltas])
     slack = np.spacing(np.abs(members).max(axis=0).astype(np.float32)) + 1e-9
     assert np.all(found >= members.min(axis=0) - slack)
@@ -56,7 +63,7 @@ def test_one_client_of_two_halves_is_one_client(base: Floats, deltas: list[tuple
     (weight, delta), *others = deltas
     split = [(weight, delta), (weight, delta), *((2 * each, other) for each, other in others)]
     whole = [(2 * weight, delta), *((2 * each, other) for each, other in others)]
-    found, wanted = FedAvg().combine(base, split), FedAvg().combine(base, whole)
+    found, wanted = mean(base, split), mean(base, whole)
     assert np.allclose(found, wanted, rtol=1e-6, atol=1e-6)
 
 
@@ -68,9 +75,11 @@ def test_a_fold_has_the_same_bytes_in_whatever_order_updates_came(
     base = model_file(folder / "base", {"w": floats(33, seed)})
     for k in order:  # the order of arrival: files are made in it, the fold goes by name
         (folder / f"client-{k}.f32").write_bytes(floats(33, 10 * seed + k).tobytes())
-    updates = [SpooledUpdate(path, 3 + int(path.stem[-1])) for path in sorted(folder.glob("*.f32"))]
+    updates = [
+        SpooledUpdate(path, Facts(path.stem, 3 + int(path.stem[-1]))) for path in sorted(folder.glob("*.f32"))
+    ]
     digest = fold(FedAvg(), base, updates, folder, {}).digest
-    wanted = FedAvg().combine(floats(33, seed), [(3 + k, floats(33, 10 * seed + k)) for k in range(4)])
+    wanted = mean(floats(33, seed), [(3 + k, floats(33, 10 * seed + k)) for k in range(4)])
     assert (folder / f"{digest}.safetensors").read_bytes()[-33 * 4 :] == wanted.tobytes()
 
 

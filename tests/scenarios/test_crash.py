@@ -18,10 +18,12 @@ import pytest
 from aggregator import events as ev
 from aggregator.cohort import Share
 from aggregator.federation import Federation, Phase
-from aggregator.folding import SpooledUpdate, fold
+from aggregator.folding import fold
+from aggregator.global_models import facts_of
+from aggregator.pieces import SpooledUpdate
 from aggregator.round import Update
 from aggregator.rundir import RunDirectory
-from aggregator.strategy import FedAvg
+from aggregator.strategies.fedopt import FedAdam
 from fl_protocol.messages import ACCEPTED, Offer
 from fl_protocol.tensors import LEAF_BYTES
 from tests.federations import rule
@@ -30,6 +32,7 @@ from tests.payloads import floats, leaves_of, model_file, offer_of
 CONFIG = rule(rounds=2, min_clients=3, quorum=Share(count=2), cohort=Share(count=3))
 EXAMPLES = {"a": 30, "b": 7, "c": 101}
 SIZE = LEAF_BYTES // 4 + 10
+STRATEGY = FedAdam()
 
 
 class Killed(Exception):
@@ -142,11 +145,11 @@ class Process:
     def _fold(self, effect: ev.Aggregate) -> None:
         number, base = effect.round_number, self.run.model(effect.base)
         updates = [
-            SpooledUpdate(self.run.spool.path(number, each.client_id, each.transfer), each.num_examples)
+            SpooledUpdate(self.run.spool.path(number, each.client_id, each.transfer), facts_of(each))
             for each in effect.updates
         ]
         metadata = base.metadata | {"round": str(number), "predecessor": effect.base}
-        manifest = fold(FedAvg(), base, updates, self.run.models, metadata)
+        manifest = fold(STRATEGY, base, updates, self.run.models, metadata)
         self.events.append(ev.Aggregated(number, manifest.digest))
 
     def _adopt(self, effect: ev.AdoptModel) -> None:
@@ -201,7 +204,7 @@ def test_the_undisturbed_run_is_the_one_meant(undisturbed: tuple[int, dict[str, 
     assert [(line["outcome"], line["accepted"]) for line in left["rounds"]] == [
         ("closed", ["a", "b", "c"]), ("closed_short", ["a", "b"])
     ]  # fmt: skip
-    assert len(left["models"]) == 2
+    assert len(left["models"]) == 4, "two models, and what FedAdam keeps beside each"
     assert left["spool"] == []
 
 

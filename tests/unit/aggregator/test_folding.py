@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 
 from aggregator import folding
-from aggregator.folding import SpooledUpdate, fold, unfit
-from aggregator.strategy import FedAvg
+from aggregator.folding import fold, unfit
+from aggregator.pieces import SpooledUpdate
+from aggregator.strategies.fedavg import FedAvg
+from aggregator.strategy import Facts
 from fl_protocol.modelfile import DIGEST_KEY, ModelFile, read_header
 from fl_protocol.tensors import LEAF_BYTES
 from tests.payloads import Floats, floats, model_file
@@ -41,7 +43,7 @@ def spooled(folder: Path, size: int, num_clients: int) -> tuple[list[SpooledUpda
     for k, delta in enumerate(deltas):
         path = folder / f"client-{k:02d}.f32"
         path.write_bytes(delta.tobytes())
-        updates.append(SpooledUpdate(path, 1 + 17 * k))
+        updates.append(SpooledUpdate(path, Facts(f"client-{k:02d}", 1 + 17 * k)))
     return updates, deltas
 
 
@@ -55,7 +57,7 @@ def test_against_plain_numpy(tmp_path: Path, layout: dict[str, tuple[int, ...]],
     base = based(tmp_path, layout)
     updates, deltas = spooled(tmp_path, base.size, num_clients)
     manifest = fold(FedAvg(), base, updates, tmp_path, {"round": "1", "predecessor": "x"})
-    weights = np.array([update.num_examples for update in updates], np.float64)
+    weights = np.array([update.facts.num_examples for update in updates], np.float64)
     mean = sum(w * d.astype(np.float64) for w, d in zip(weights, deltas, strict=True)) / weights.sum()
     wanted = (values(base) + mean).astype(np.float32)
     model = read_header(tmp_path / f"{manifest.digest}.safetensors")
@@ -85,7 +87,7 @@ def test_memory_does_not_grow_with_model_or_clients(tmp_path: Path) -> None:
     base = based(tmp_path, {"w": (5_000_000,)})
     update = tmp_path / "u.f32"
     update.write_bytes(bytes(base.size))
-    updates = [SpooledUpdate(update, 1 + k) for k in range(8)]
+    updates = [SpooledUpdate(update, Facts(f"client-{k}", 1 + k)) for k in range(8)]
     tracemalloc.start()
     try:
         manifest = fold(FedAvg(), base, updates, tmp_path, {})

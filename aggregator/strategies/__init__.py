@@ -1,0 +1,1 @@
+"""The strategies, a module a paper. ``registry`` finds them by name."""
