@@ -50,6 +50,16 @@ class Share:
         return str(self.count if self.count is not None else self.fraction)
 
 
+def draw_evaluators(
+    present: Collection[str], cohort: Collection[str], size: int, *, seed: int, round_number: int
+) -> frozenset[str]:
+    """``size`` clients of ``present`` that score the round's model: those who do not train first, then of the cohort."""
+    chance = random.Random(f"{seed}/{round_number}/evaluators")
+    idle, busy = sorted(set(present) - set(cohort)), sorted(set(present) & set(cohort))
+    chosen = chance.sample(idle, min(size, len(idle)))
+    return frozenset(chosen + chance.sample(busy, min(size - len(chosen), len(busy))))
+
+
 def draw(
     present: Collection[str], size: int, *, seed: int, round_number: int, attempt: int, keep: Collection[str] = ()
 ) -> frozenset[str]:  # fmt: skip

@@ -27,6 +27,8 @@ class FederationConfig:
     image_size: int
     plan: Plan
     evaluate: bool
+    eval_cohort: Share | None = None
+    """How many of those present score a round's base model; None: its cohort does."""
 
 
 # --- events, past tense -------------------------------------------------------------------------------------
@@ -63,6 +65,16 @@ class ClientDeclined:
     client_id: str
     round_number: int
     reason: str
+
+
+@dataclass(frozen=True)
+class ModelScored:
+    """A client that does not train scored the round's base model on patients it holds out."""
+
+    client_id: str
+    round_number: int
+    base: str
+    metrics: dict[str, float] = field(hash=False)
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,7 @@ class Ticked:
 
 
 Event = (
-    ClientReady | ClientGone | UpdateArrived | ClientDeclined | UpdateRefused | FrameRefused | Aggregated
+    ClientReady | ClientGone | UpdateArrived | ClientDeclined | ModelScored | UpdateRefused | FrameRefused | Aggregated
     | Evaluated | Ticked
 )  # fmt: skip
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from aggregator.cohort import draw
+from aggregator.cohort import draw, draw_evaluators
 from aggregator.events import (
     Abandon,
     AdoptModel,
@@ -41,12 +41,13 @@ from aggregator.events import (
     KeepRecord,
     KeepRound,
     KeepUpdate,
+    ModelScored,
     Ticked,
     UpdateArrived,
     UpdateRefused,
 )
 from aggregator.round import OpenRound, Outcome, Refused, Round, last_round, note_refusal
-from aggregator.strategy import weighted_metrics
+from aggregator.site_figures import client_means, site_rows
 from fl_protocol import messages
 
 
@@ -195,6 +196,12 @@ class Federation:
             self.round.decline(event.client_id, event.reason, now)
         return self._advance(now)
 
+    def _model_scored(self, event: ModelScored, now: float) -> list[Effect]:
+        num_examples = self.present.get(event.client_id)
+        if self.round is not None and event.round_number == self.round.number and num_examples:
+            self.round.score(event.client_id, event.base, num_examples, event.metrics)
+        return []
+
     def _frame_refused(self, event: FrameRefused, now: float) -> list[Effect]:
         self._note_refusal(event.client_id, event.reason)
         return []
@@ -258,7 +265,7 @@ class Federation:
         self._abandoned, self._refusals_between = None, {}
         self.round = Round(
             number, self._attempt, cohort, self.base, self.config.quorum.of(len(cohort)), self.config.grace_s,
-            self.config.deadline_s, now, refusals=refusals,
+            self.config.deadline_s, now, refusals=refusals, evaluators=self._evaluators(cohort),
         )  # fmt: skip
         if self._opened_first is None:
             self._opened_first = now
@@ -267,6 +274,13 @@ class Federation:
         self.phase = Phase.OPEN
         kept = KeepRound(number, self._attempt, tuple(sorted(cohort)), self.base, self.round.quorum)
         return [kept, self._announcement(), *self._advance(now)]
+
+    def _evaluators(self, cohort: frozenset[str]) -> frozenset[str] | None:
+        if self.config.eval_cohort is None:
+            return None
+        size = min(self.config.eval_cohort.of(len(self.present)), messages.MAX_EVALUATORS)
+        number = self.rounds_done + 1
+        return draw_evaluators(self.present, cohort, size, seed=self.config.seed, round_number=number)
 
     def _aggregate(self) -> list[Effect]:
         assert self.round is not None
@@ -320,7 +334,8 @@ class Federation:
             "client_examples": {update.client_id: update.num_examples for update in accepted},
             "duration_s": round(now - (self._opened_first if self._opened_first is not None else now), 4),
             "metrics": metrics,
-            "client_metrics": weighted_metrics((u.num_examples, u.metrics) for u in accepted),
+            "client_metrics": client_means(self.round.reports()),
+            "sites": site_rows(self.round.reports()),
             "model_sha256": self.base,
             "attempts": self.round.attempt,
         }
@@ -356,6 +371,9 @@ class Federation:
             deadline_s=self.config.deadline_s,
             last=last_round(self.last_record),
             reason=self._reason,
+            evaluators=tuple(sorted(current.evaluators))
+            if current and current.evaluators is not None
+            else None,
         )
 
     def _announcement(self) -> Announce:
@@ -393,6 +411,10 @@ TRANSITIONS: dict[tuple[Phase, type[Any]], Move] = {
         (UpdateRefused, _moves(Federation._update_refused, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
         (FrameRefused, _moves(Federation._frame_refused, **_STAYS)),
         (ClientDeclined, _moves(Federation._client_declined, open=_ENDS)),
+        (
+            ModelScored,
+            _moves(Federation._model_scored, open="open", aggregating="aggregating", evaluating="evaluating"),
+        ),
         (Ticked, _moves(Federation._ticked, waiting=_OPENS, open=_ENDS)),
         (Aggregated, _moves(Federation._aggregated, aggregating="aggregating evaluating")),
         (Evaluated, _moves(Federation._evaluated, evaluating="evaluating waiting open finished")),

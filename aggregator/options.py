@@ -48,6 +48,16 @@ CohortOption = Annotated[
         rich_help_panel=ROUND,
     ),
 ]
+EvalCohortOption = Annotated[
+    str | None,
+    cl.option(
+        "eval-cohort",
+        "Clients that score each round's model on patients they hold out, drawn first from those that do not train: "
+        "a number, or a fraction of those present (default: those that train).",
+        metavar="K|FRACTION",
+        rich_help_panel=ROUND,
+    ),
+]
 QuorumOption = Annotated[
     str,
     cl.option(

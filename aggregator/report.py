@@ -20,6 +20,8 @@ from markupsafe import Markup
 from aggregator import charts
 from aggregator.charts import Bar, Line
 from aggregator.report_data import ABANDONED, CLOSED_SHORT, RoundLine, RunData, read_run
+from aggregator.report_sites import site_table
+from fl_protocol.messages import FIGURE
 
 FILE_NAME = "report.html"
 MOST_ROUNDS, MOST_CLIENTS, MOST_NAMES = 300, 200, 12
@@ -72,7 +74,7 @@ def render(run: RunData, name: str) -> str:
         presence=_presence(run, suffix), refusals=_refusals(run, suffix),
         rounds=list(reversed(run.rounds))[:MOST_ROUNDS], hidden_rounds=max(0, len(run.rounds) - MOST_ROUNDS),
         clients=run.clients[:MOST_CLIENTS], hidden_clients=max(0, len(run.clients) - MOST_CLIENTS),
-        metric_names=_metric_names(run.rounds),
+        metric_names=_metric_names(run.rounds), sites=site_table(run),
     )  # fmt: skip
 
 
@@ -243,20 +245,30 @@ def _curves(run: RunData, key: str, title: str, note: str, wanted: Mapping[str, 
     return Figure(title, note, svg, tuple((line.colour, line.name) for line in lines))
 
 
-SHOWN_TOGETHER = {"train_loss", "val_loss", "val_accuracy", "train_accuracy", "val_auroc", "train_auroc"}
+SHOWN_TOGETHER = {
+    "local_steps",
+    "train_loss",
+    "val_loss",
+    "val_accuracy",
+    "train_accuracy",
+    "val_auroc",
+    "train_auroc",
+}
 
 
 def _learning(run: RunData, suffix: str) -> list[Figure]:
     banded = any(_interval(line) for line in run.rounds)
     shade = "band: 95 % bootstrap interval by patient" if banded else "area under the ROC curve"
     figures = [
-        _curves(run, "auroc", f"AUROC{suffix}", shade, {"val_auroc": "clients' validation"}, 0.0, 1.0),
+        _curves(run, "auroc", f"AUROC{suffix}", shade,
+                {"val_auroc": "clients' validation", "eval_auroc": "global model at the sites"}, 0.0, 1.0),
         _curves(run, "accuracy", f"Accuracy{suffix}", "share of images judged right",
                 {"val_accuracy": "clients' validation", "train_accuracy": "clients' training"}, 0.0, 1.0),
         _curves(run, "loss", f"Loss{suffix}", "lower is better",
                 {"train_loss": "clients' training", "val_loss": "clients' validation"}, 0.0, None),
     ]  # fmt: skip
-    others = sorted({key for line in run.rounds for key in line.client_metrics} - SHOWN_TOGETHER)[:6]
+    keys = {key for line in run.rounds for key in line.client_metrics}
+    others = sorted(key for key in keys - SHOWN_TOGETHER if not key.startswith(FIGURE))[:6]
     figures += [_curves(run, f"client-{i}", f"{key}{suffix}", "reported by clients, weighted by examples",
                         {key: key}, None, None) for i, key in enumerate(others)]  # fmt: skip
     return [figure for figure in figures if figure]

@@ -45,6 +45,8 @@ class RoundLine:
     metrics: Mapping[str, float] = field(default_factory=dict)
     client_metrics: Mapping[str, float] = field(default_factory=dict)
     examples: Mapping[str, int] = field(default_factory=dict)
+    sites: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """By client: what the round's base model scored on patients held out there."""
     model_sha256: str = ""
     attempts: int = 1
 
@@ -198,8 +200,13 @@ def _round_line(body: Any) -> RoundLine | None:
         started_at=str(body.get("started_at") or ""), duration_s=max(_number(body.get("duration_s")) or 0.0, 0.0),
         metrics=_numbers(body.get("metrics")), client_metrics=_numbers(body.get("client_metrics")),
         examples={name: int(n) for name, n in _numbers(body.get("client_examples")).items()},
-        model_sha256=str(body.get("model_sha256") or ""), attempts=max(_count(body.get("attempts")), 1),
+        sites=_sites(body.get("sites")), model_sha256=str(body.get("model_sha256") or ""), attempts=max(_count(body.get("attempts")), 1),
     )  # fmt: skip
+
+
+def _sites(value: Any) -> dict[str, Mapping[str, float]]:
+    rows = {str(name): _numbers(row) for name, row in value.items()} if isinstance(value, dict) else {}
+    return {name: row for name, row in rows.items() if row}
 
 
 def _refused(item: Mapping[str, Any]) -> Refused:

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from aggregator.site_figures import Report
 from fl_protocol.messages import LastRound
 
 
@@ -92,6 +93,9 @@ class Round:
     declined: dict[str, str] = field(default_factory=dict)
     refusals: dict[Refused, int] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
+    evaluators: frozenset[str] | None = None
+    """Who scores ``base``; None: the cohort. A restart forgets them: nobody waits for scores."""
+    scores: dict[str, Report] = field(default_factory=dict)
     quorum_since: float | None = None
     alone_since: float | None = None
 
@@ -144,6 +148,16 @@ class Round:
         """It is here again: if it has not answered it is waited for."""
         self.gone.discard(client_id)
         self._note_time(now)
+
+    def score(self, client_id: str, base: str, num_examples: int, metrics: dict[str, float]) -> None:
+        """An evaluator told what the base model scores; the first time counts."""
+        if self.evaluators is not None and client_id in self.evaluators and base == self.base:
+            self.scores.setdefault(client_id, Report(client_id, num_examples, metrics))
+
+    def reports(self) -> list[Report]:
+        """What the clients told, with their updates and without, in the order of client ids."""
+        told = {u.client_id: Report(u.client_id, u.num_examples, u.metrics) for u in self.accepted.values()}
+        return [each for _, each in sorted((self.scores | told).items())]
 
     def _note_time(self, now: float) -> None:
         if self.has_quorum and self.quorum_since is None:

@@ -256,6 +256,10 @@ class Server:
         elif isinstance(message, msg.Decline):
             self.view.show(seen.ClientDeclined(client_id, message.round_number, message.reason))
             self._happened(ev.ClientDeclined(client_id, message.round_number, message.reason))
+        elif isinstance(message, msg.Scored):
+            self._happened(
+                ev.ModelScored(client_id, message.round_number, message.base, dict(message.metrics))
+            )
 
     def _on_client_state(self, client_id: str, message: msg.ClientState) -> None:
         sends, happened = self.membership.state(client_id, message)

@@ -9,7 +9,8 @@ since the name or the broker is most likely wrong; a job whose aggregator is awa
     job, aggregator_online (true, false, or null where it never said), phase, round, rounds, attempt, cohort ([id]),
     quorum, min_clients, accepted, base (digest or null), task, model, image_size, reason, malformed (frames),
     plan ({local_epochs, batch_size, learning_rate, ...} or null),
-    clients ({id: {state, round, num_examples, device, images, patients, classes}}; the last three null if unsaid),
+    clients ({id: {state, round, num_examples, device, images, patients, classes, figures, scored_round}}; images,
+    patients and classes null if unsaid; figures of the base model of scored_round, null if none are shared),
     last ({round, outcome, accepted, rejected, stragglers, duration_s, metrics, client_metrics} or null)
 """
 
@@ -51,6 +52,8 @@ class ClientStatus:
     images: int | None = None
     patients: int | None = None
     classes: Mapping[str, int] | None = None
+    figures: Mapping[str, float] | None = None
+    scored_round: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ def _client(message: ClientState) -> ClientStatus:
     return ClientStatus(
         message.state, message.round_number, message.num_examples, message.device,
         told.images if told else None, told.patients if told else None, told.classes if told else None,
+        message.figures, message.scored_round,
     )  # fmt: skip
 
 
@@ -246,9 +250,16 @@ def lines(status: JobStatus) -> list[str]:
     told += [
         f"client={name} " + pairs(state=client.state, round=client.round_number, examples=client.num_examples,
                                   cohort="yes" if name in status.cohort else "no", device=client.device or None)
+        + (f" {words}" if (words := figure_words(client)) else "")
         for name, client in status.clients.items()
     ]  # fmt: skip
     return [*told, *([last_line(status.last)] if status.last else [])]
+
+
+def figure_words(client: ClientStatus) -> str:
+    """How a global model did there: ``scored_round=3 auroc=0.91 accuracy=0.85 loss=0.31``; empty if that is unsaid."""
+    words = metric_words(client.figures, 3)
+    return f"scored_round={client.scored_round} {words}" if words else ""
 
 
 def aggregator_word(status: JobStatus) -> str:

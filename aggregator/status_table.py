@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.status import ClientStatus, JobStatus, aggregator_word
+from aggregator.status import ClientStatus, JobStatus, aggregator_word, figure_words
 from fl_protocol.console import bar, clean, metric_words, part, seconds
 from fl_protocol.messages import LEFT, LOST, OPEN
 
@@ -69,7 +69,7 @@ def _last(status: JobStatus) -> Text:
 def _clients(status: JobStatus) -> Table:
     table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
     for name, side in (("client", "left"), ("state", "left"), ("round", "right"), ("examples", "right"),
-                       ("images", "right"), ("in cohort", "left"), ("device", "left")):  # fmt: skip
+                       ("images", "right"), ("in cohort", "left"), ("device", "left"), ("model scored there", "left")):  # fmt: skip
         table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     for name, client in list(status.clients.items())[:MOST_CLIENTS]:
         _add(table, name, client, name in status.cohort)
@@ -83,6 +83,7 @@ def _add(table: Table, name: str, client: ClientStatus, asked: bool) -> None:
         Text(clean(name, 64)), Text(clean(client.state), STYLES.get(client.state, "")), str(client.round_number or "–"),
         f"{client.num_examples:,}", "–" if client.images is None else f"{client.images:,}",
         Text("yes" if asked else "–", "" if asked else "dim"), Text(clean(client.device, 40), "dim"),
+        Text(figure_words(client).removeprefix("scored_")),
     )  # fmt: skip
 
 

@@ -68,6 +68,7 @@ class EdgeOptions:
     threads: int | None = None
     plugin: str | None = None
     connect_timeout_s: float = 60.0
+    private_metrics: bool = False
 
 
 class _Stopped(Exception):
@@ -85,7 +86,7 @@ class Agent:
         kept, accepted = self.store.load_update() or (None, False)
         self.session = Session(
             options.job, options.client, self.instance, models=self.store.digests(), kept=kept,
-            kept_accepted=accepted, folder=options.data or "",
+            kept_accepted=accepted, folder=options.data or "", private=options.private_metrics,
         )  # fmt: skip
         self.bad_frames = 0
         self._inbox: queue.Queue[Any] = queue.Queue(INBOX)
@@ -291,6 +292,9 @@ class Agent:
             return None
         return ev.UpdateKept(self.store.keep_update(started.assignment, item.num_examples, item.metrics))
 
+    def _on_scored(self, item: jobs.Scored) -> ev.Event:
+        return ev.ModelScored(item.round_number, item.metrics)
+
     def _on_failed(self, item: jobs.Failed) -> ev.Event | None:
         if not item.request:
             return None  # an idle task process died: the next request starts another
@@ -371,6 +375,21 @@ class Agent:
                 model=work.model,
                 kept=str(kept or ""),
                 kept_out=str(pending_of(out)) if keeps else "",
+                scores=work.scores,
+            )
+        )
+
+    def _score(self, effect: ev.StartScoring) -> None:
+        work = effect.assignment
+        kept = self.kept.before(work.round_number) if work.plan.local_norms else None
+        self._trainer.submit(
+            jobs.Score(
+                options=self._data_options(work.task, work.image_size),
+                model_file=str(self.store.model_path(work.base)),
+                plan=work.plan,
+                round_number=work.round_number,
+                model=work.model,
+                kept=str(kept or ""),
             )
         )
 
@@ -413,6 +432,7 @@ _ON: dict[type[Any], Callable[[Agent, Any], ev.Event | None]] = {
     jobs.Prepared: Agent._on_prepared,
     jobs.TrainingProgress: Agent._on_progress,
     jobs.Trained: Agent._on_trained,
+    jobs.Scored: Agent._on_scored,
     jobs.Failed: Agent._on_failed,
 }
 
@@ -427,6 +447,7 @@ _PERFORM: dict[type[Any], Callable[[Agent, Any], list[ev.Event] | None]] = {
     ev.SealModel: Agent._seal_model,
     ev.PrepareData: Agent._prepare,
     ev.StartTraining: Agent._train,
+    ev.StartScoring: Agent._score,
     ev.CancelTraining: Agent._cancel,
     ev.DropUpdate: Agent._drop,
     ev.KeepAccepted: Agent._keep_accepted,

@@ -49,6 +49,7 @@ def join(
     shard: opt.ShardOption = None,
     partition: opt.PartitionOption = "iid",
     seed: opt.SeedOption = 0,
+    private_metrics: opt.PrivateMetricsOption = False,
     connect_timeout: opt.ConnectTimeoutOption = 60.0,
     username: cl.UsernameOption = None,
     password_file: cl.PasswordFileOption = None,
@@ -80,6 +81,7 @@ def join(
         threads=None if threads is None else at_least(threads, 1, "--threads"),
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
+        private_metrics=private_metrics,
     )
     raise typer.Exit(run(options, make_view(sys.stdout)))
 

@@ -115,6 +115,14 @@ class TrainingProgressed:
 
 
 @dataclass(frozen=True)
+class ModelScored:
+    """What the round's base model scores on patients held out here; empty if there are none."""
+
+    round_number: int
+    metrics: dict[str, float] = field(hash=False)
+
+
+@dataclass(frozen=True)
 class UpdateKept:
     """Training is over and its update safe on disk."""
 
@@ -123,7 +131,7 @@ class UpdateKept:
 
 @dataclass(frozen=True)
 class WorkFailed:
-    """Preparing (``round_number`` 0) or training failed. ``data``: the folder is at fault."""
+    """Preparing (``round_number`` 0), training or scoring failed. ``data``: the folder is at fault."""
 
     round_number: int
     reason: str
@@ -141,7 +149,7 @@ class Ticked:
 LinkEvent = BrokerConnected | BrokerLost | AggregatorState | Welcome | Refusal | Ping
 WorkEvent = (
     RoundState | Cancel | Rejection | ManifestArrived | ChunkArrived | AckArrived | ModelFound | ModelMissing
-    | PartOpened | DataPrepared | TrainingProgressed | UpdateKept | WorkFailed | Ticked
+    | PartOpened | DataPrepared | TrainingProgressed | ModelScored | UpdateKept | WorkFailed | Ticked
 )  # fmt: skip
 Event = LinkEvent | WorkEvent
 
@@ -224,7 +232,16 @@ class StartTraining:
 
 
 @dataclass(frozen=True)
+class StartScoring:
+    """Answered by ModelScored or WorkFailed."""
+
+    assignment: Assignment
+
+
+@dataclass(frozen=True)
 class CancelTraining:
+    """Also ends scoring."""
+
     round_number: int
 
 
@@ -261,5 +278,5 @@ class Tell:
 
 Effect = (
     Subscribe | Unsubscribe | Send | SendChunks | FindModel | OpenPart | WriteLeaf | SealModel | PrepareData
-    | StartTraining | CancelTraining | DropUpdate | KeepAccepted | Leave | Tell
+    | StartTraining | StartScoring | CancelTraining | DropUpdate | KeepAccepted | Leave | Tell
 )  # fmt: skip

@@ -66,6 +66,14 @@ class TrainingAdvanced:
 
 
 @dataclass(frozen=True)
+class ModelScored:
+    """What the round's base model scores on patients held out here, sent or not."""
+
+    round_number: int
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class UploadAdvanced:
     """Chunks of the update that the aggregator holds."""
 
@@ -136,6 +144,6 @@ class Warned:
 
 Event = (
     ConnectionTried | Connected | Welcomed | Refused | DataFound | RoundJoined | FetchAdvanced | TrainingAdvanced
-    | UploadAdvanced | VerdictReceived | RoundDeclined | RoundEnded | WorkCancelled | AggregatorLost | Disconnected
+    | ModelScored | UploadAdvanced | VerdictReceived | RoundDeclined | RoundEnded | WorkCancelled | AggregatorLost | Disconnected
     | ReconnectPlanned | Finished | Warned
 )  # fmt: skip

@@ -72,6 +72,15 @@ SeedOption = Annotated[
     int,
     cl.option("seed", "Seed of the parts: the same for every edge of one folder.", rich_help_panel=DATA),
 ]
+PrivateMetricsOption = Annotated[
+    bool,
+    cl.option(
+        "private-metrics",
+        "Send no loss, AUROC or other measure of a model: only how many images it was trained on, and how long.",
+        flag=True,
+        rich_help_panel=DATA,
+    ),
+]
 ConnectTimeoutOption = Annotated[
     float,
     cl.option(

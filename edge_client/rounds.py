@@ -14,7 +14,10 @@ Key = tuple[int, str]
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a round asks of this client; ``plan.seed`` is the client's own."""
+    """What a round asks of this client; ``plan.seed`` is the client's own.
+
+    ``scores``: to score the base model on patients it holds out; ``trains``: to train it and send an update.
+    """
 
     round_number: int
     attempt: int
@@ -23,6 +26,8 @@ class Assignment:
     model: str
     image_size: int
     plan: Plan = field(hash=False)
+    scores: bool = True
+    trains: bool = True
 
     @property
     def key(self) -> Key:
@@ -30,13 +35,24 @@ class Assignment:
 
 
 def assignment_of(state: RoundState | None, client: str) -> Assignment | None:
-    """The work of ``client`` in the open round, if it is invited."""
-    if state is None or not _invites(state, client) or state.base is None or state.plan is None:
+    """The work of ``client`` in the open round, if it is invited to train or to score."""
+    if state is None or state.phase != messages.OPEN or state.base is None or state.plan is None:
+        return None
+    trains = _invites(state, client)
+    scores = trains if state.evaluators is None else client in state.evaluators
+    if not (trains or scores):
         return None
     plan = replace(state.plan, seed=training_seed(state.plan.seed, state.round_number, client))
     return Assignment(
-        state.round_number, state.attempt, state.base, state.task, state.model, state.image_size, plan
-    )
+        state.round_number, state.attempt, state.base, state.task, state.model, state.image_size, plan,
+        scores=scores, trains=trains,
+    )  # fmt: skip
+
+
+def asks_to_score(state: RoundState | None, client: str, key: Key) -> bool:
+    """Whether the open round wants this base model scored by ``client``, and no update of it."""
+    wanted = assignment_of(state, client)
+    return wanted is not None and wanted.key == key and not wanted.trains
 
 
 def counts(state: RoundState | None, client: str, key: Key) -> bool:

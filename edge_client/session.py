@@ -5,6 +5,7 @@
     READY       nothing to do
     FETCHING    a round wants us, its model is not here yet
     TRAINING    the task process trains
+    SCORING     the task process scores the round's base model, which others train
     UPLOADING   the update is offered and sent, until the aggregator's verdict
 
 link.py holds the other half: whether broker and aggregator are there. Work goes on without them as far as it can.
@@ -18,6 +19,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from enum import Enum
+from functools import partial
 from typing import Any
 
 from edge_client import notices
@@ -31,8 +33,10 @@ from edge_client.events import (
     Effect,
     Event,
     Leave,
+    ModelScored,
     PrepareData,
     Send,
+    StartScoring,
     StartTraining,
     Tell,
     Ticked,
@@ -41,13 +45,14 @@ from edge_client.events import (
     UpdateKept,
     WorkFailed,
 )
+from edge_client.figures import Figures
 from edge_client.library import Library
 from edge_client.link import Link, Place
 from edge_client.outbox import Outbox, Verdict
-from edge_client.rounds import Assignment, Key, assignment_of, counts
+from edge_client.rounds import Assignment, Key, asks_to_score, assignment_of, counts
 from fl_protocol import messages
 from fl_protocol.errors import DataError
-from fl_protocol.messages import Cancel, ClientState, Decline, Progress, Rejection, RoundState
+from fl_protocol.messages import Cancel, ClientState, Decline, Progress, Rejection, RoundState, Scored
 from fl_protocol.tensors import chunk_bytes_for
 from fl_protocol.topics import Kind, Topic
 
@@ -66,6 +71,7 @@ class Work(Enum):
     READY = "ready"
     FETCHING = "fetching"
     TRAINING = "training"
+    SCORING = "scoring"
     UPLOADING = "uploading"
 
 
@@ -75,6 +81,7 @@ ANNOUNCED_AS = {
     Work.READY: messages.READY,
     Work.FETCHING: messages.FETCHING,
     Work.TRAINING: messages.TRAINING,
+    Work.SCORING: messages.SCORING,
     Work.UPLOADING: messages.UPLOADING,
 }
 
@@ -84,7 +91,7 @@ class Session:
 
     def __init__(
         self, job: str, client: str, instance: str, *, models: Collection[str] = (), kept: Update | None = None,
-        kept_accepted: bool = False, folder: str = "",
+        kept_accepted: bool = False, folder: str = "", private: bool = False,
     ) -> None:  # fmt: skip
         self.job, self.client, self.folder = job, client, folder
         self.link = Link(job, client, instance)
@@ -96,7 +103,8 @@ class Session:
         self._prepare_at = 0.0
         self._patient_until = float("inf")
         self._doing: Assignment | None = None
-        self.outbox = Outbox(job, client, kept, accepted=kept_accepted)
+        self.figures = Figures(private)
+        self.outbox = Outbox(job, client, kept and self.figures.shared(kept), accepted=kept_accepted)
         self._answered: OrderedDict[tuple[Key, int | None], None] = OrderedDict()
         self.library = Library(job, models)
         self._chunk_bytes = chunk_bytes_for(None)
@@ -138,7 +146,7 @@ class Session:
     @property
     def working(self) -> bool:
         """Whether the task process is needed now."""
-        return self.work in (Work.PREPARING, Work.TRAINING)
+        return self.work in (Work.PREPARING, Work.TRAINING, Work.SCORING)
 
     @property
     def _finished(self) -> bool:
@@ -160,6 +168,8 @@ class Session:
             data.num_examples if data else 0,
             data.summary if data else None,
             data.device[:64] if data else "",
+            self.figures.told,
+            self.figures.round_number,
         )
 
     def _announce(self, now: float) -> list[Effect]:
@@ -216,6 +226,11 @@ class Session:
     def _counts(self, key: Key) -> bool:
         return counts(self.round, self.client, key)
 
+    def _still_wanted(self, doing: Assignment) -> bool:
+        """Whether what we work at is still worth doing."""
+        wanted = self._counts if doing.trains else partial(asks_to_score, self.round, self.client)
+        return wanted(doing.key)
+
     def _remember(self, key: Key, attempt: int | None) -> None:
         """This attempt (None: the round, for good) has our answer."""
         self._answered[key, attempt] = None
@@ -240,11 +255,9 @@ class Session:
     def _drop_outdated(self, now: float) -> list[Effect]:
         effects: list[Effect] = []
         doing, outbox = self._doing, self.outbox
-        if doing is not None and self.work is not Work.UPLOADING and not self._counts(doing.key):
-            effects = [
-                Tell(notices.WorkCancelled(doing.round_number, "the round moved on")),
-                *self._stop_work(),
-            ]
+        if doing is not None and self.work is not Work.UPLOADING and not self._still_wanted(doing):
+            cancelled = Tell(notices.WorkCancelled(doing.round_number, "the round moved on"))
+            effects = [*([cancelled] if doing.trains else []), *self._stop_work()]
         if outbox.key is None or self._counts(outbox.key):
             return effects
         if self.work is Work.UPLOADING:
@@ -257,9 +270,9 @@ class Session:
         return effects
 
     def _stop_work(self) -> list[Effect]:
-        """Leave FETCHING, TRAINING or UPLOADING; an update under way is dropped."""
+        """Leave FETCHING, TRAINING, SCORING or UPLOADING; an update under way is dropped."""
         effects: list[Effect] = []
-        if self.work is Work.TRAINING and self._doing is not None:
+        if self.work in (Work.TRAINING, Work.SCORING) and self._doing is not None:
             effects = [CancelTraining(self._doing.round_number)]
         elif self.work is Work.UPLOADING:
             effects = self.outbox.drop()
@@ -287,9 +300,11 @@ class Session:
             return [*self._announce(now), *self.outbox.offer(self._chunk_bytes, now)]
         if wanted is None or wanted.key == key or self._has_answered(wanted.key, wanted.attempt):
             return []
+        if not wanted.trains and (self.figures.private or self.figures.scored == wanted.key):
+            return []
         self._doing, self.work = wanted, Work.FETCHING
         effects: list[Effect] = []
-        if self._told_round != wanted.key and self.round is not None:
+        if wanted.trains and self._told_round != wanted.key and self.round is not None:
             self._told_round = wanted.key
             cohort, rounds = len(self.round.cohort), self.round.rounds
             effects.append(Tell(notices.RoundJoined(wanted.round_number, rounds, cohort)))
@@ -308,15 +323,20 @@ class Session:
                 return [*self.outbox.end_parting(), Leave(model=state.base)]
             return self.library.want(state.base, now)
         if self.work is Work.FETCHING and self._doing is not None:
-            if self.library.has(self._doing.base):
-                self.work = Work.TRAINING
-                self._progress_at = now + PROGRESS_EVERY_S
-                return [*self.library.want(None, now), StartTraining(self._doing)]
-            if self.library.is_broken(self._doing.base):
-                return self._decline("the model that the broker retains does not match its digest")
-            return self.library.want(self._doing.base, now)
+            return self._fetch_for(self._doing, now)
         # A late joiner has the model at hand before its first round, and while the aggregator is away.
         return self.library.want(state.base if self.library.empty else None, now)
+
+    def _fetch_for(self, doing: Assignment, now: float) -> list[Effect]:
+        if self.library.has(doing.base):
+            self.work = Work.TRAINING if doing.trains else Work.SCORING
+            self._progress_at = now + PROGRESS_EVERY_S
+            start = StartTraining(doing) if doing.trains else StartScoring(doing)
+            return [*self.library.want(None, now), start]
+        if self.library.is_broken(doing.base):
+            why = "the model that the broker retains does not match its digest"
+            return self._decline(why) if doing.trains else self._scored({})
+        return self.library.want(doing.base, now)
 
     def _chunk_arrived(self, event: ChunkArrived, now: float) -> list[Effect]:
         download = self.library.download
@@ -344,8 +364,30 @@ class Session:
         ]
         if self.link.joined and now >= self._progress_at:
             self._progress_at = now + PROGRESS_EVERY_S
-            effects.append(self.link.say(Progress(event.round_number, event.fraction, event.loss)))
+            loss = None if self.figures.private else event.loss
+            effects.append(self.link.say(Progress(event.round_number, event.fraction, loss)))
         return effects
+
+    def _model_scored(self, event: ModelScored, now: float) -> list[Effect]:
+        if self._doing is None or event.round_number != self._doing.round_number:
+            return []
+        return self._scored(event.metrics)
+
+    def _scored(self, metrics: dict[str, float]) -> list[Effect]:
+        """Scoring is over, and is not tried again for this model. Nobody waits for it: said if it can be said now."""
+        doing = self._doing
+        assert doing is not None
+        self.figures.scored, self._doing, self.work = doing.key, None, Work.READY
+        found = self.figures.note(doing.round_number, metrics)
+        if not found:
+            return []
+        said = [self.link.say(Scored(doing.round_number, doing.base, metrics))] if self.link.joined else []
+        return [*said, Tell(notices.ModelScored(doing.round_number, found))]
+
+    def _scoring_failed(self, event: WorkFailed, now: float) -> list[Effect]:
+        if self._doing is None or event.cancelled or event.round_number != self._doing.round_number:
+            return []
+        return [*self._scored({}), Tell(notices.Warned(f"the model could not be scored: {event.reason}"))]
 
     def _training_failed(self, event: WorkFailed, now: float) -> list[Effect]:
         if self._doing is None or event.cancelled or event.round_number != self._doing.round_number:
@@ -371,7 +413,9 @@ class Session:
             ours = self.outbox.kept is not None and self.outbox.kept.file == update.file
             return [] if ours else [DropUpdate(update)]  # of a training that was cancelled too late
         self._doing, self.work = None, Work.READY
-        return self.outbox.keep(update)
+        found = self.figures.note(update.round_number, update.metrics)
+        told = [Tell(notices.ModelScored(update.round_number, found))] if found else []
+        return [*told, *self.outbox.keep(self.figures.shared(update))]
 
     def _ack_arrived(self, event: AckArrived, now: float) -> list[Effect]:
         effects, way = self.outbox.ack(event, self._aggregator, now)
@@ -413,5 +457,7 @@ TRANSITIONS: dict[tuple[Work, type[Any]], Handler] = {
     (Work.FETCHING, ChunkArrived): Session._chunk_arrived,
     (Work.TRAINING, TrainingProgressed): Session._training_progressed,
     (Work.TRAINING, WorkFailed): Session._training_failed,
+    (Work.SCORING, ModelScored): Session._model_scored,
+    (Work.SCORING, WorkFailed): Session._scoring_failed,
 }
 """What is heard in which state. What is not listed changes nothing there; link.py and library.py hear it too."""

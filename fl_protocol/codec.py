@@ -31,7 +31,7 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.MODEL: frozenset({"Manifest"}),
     Kind.BLOCK: frozenset({"Chunk"}),
     Kind.STATE: frozenset({"ClientState", "Probe"}),
-    Kind.EVENT: frozenset({"Hello", "Pong", "Progress", "Decline", "Probe"}),
+    Kind.EVENT: frozenset({"Hello", "Pong", "Progress", "Decline", "Scored", "Probe"}),
     Kind.OFFER: frozenset({"Offer", "Probe"}),
     Kind.CHUNK: frozenset({"Chunk", "Probe"}),
     Kind.CONTROL: frozenset({"Welcome", "Refusal", "Ping", "Cancel", "Rejection", "Probe", "Echo"}),

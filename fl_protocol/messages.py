@@ -6,6 +6,7 @@ Times are durations in seconds; nobody's time of day crosses the wire, save in E
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from fl_protocol.schema import blob, bounded, flag, many, maybe, number, record, table, text, whole
@@ -16,9 +17,14 @@ client_name = text(64, NAME)
 instance_text = text(32, re.compile(r"[0-9a-f]{1,32}"))
 metrics_table = table(number())
 MAX_COHORT = 10_000
+MAX_EVALUATORS = 1_000
+"""So that a round with the largest cohort still fits a frame."""
+FIGURE = "eval_"
+"""Begins the names of metrics that are of the global model, measured on patients whom the site holds out."""
 READY, PREPARING, TRAINING, UPLOADING, FETCHING = "ready", "preparing", "training", "uploading", "fetching"
+SCORING = "scoring"
 LOST, LEFT = "lost", "left"
-CLIENT_STATES = (PREPARING, READY, FETCHING, TRAINING, UPLOADING, LOST, LEFT)
+CLIENT_STATES = (PREPARING, READY, FETCHING, TRAINING, SCORING, UPLOADING, LOST, LEFT)
 WAITING, OPEN, AGGREGATING, FINISHED, STOPPED = "waiting", "open", "aggregating", "finished", "stopped"
 ACCEPTED, REJECTED, LATE = "accepted", "rejected", "late"
 
@@ -88,6 +94,8 @@ class RoundState:
     reason: str = bounded(text(300), default="")
     max_staleness: int = bounded(whole(0, 10**6), default=0)
     """How many rounds an update may be behind and still be folded in, discounted; 0: none."""
+    evaluators: tuple[str, ...] | None = bounded(maybe(many(client_name, MAX_EVALUATORS)), default=None)
+    """Who scores ``base`` on patients it holds out, those of the cohort among them; None: the whole cohort does."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +129,10 @@ class ClientState:
     num_examples: int = bounded(whole(0, 10**10), default=0)
     summary: DataSummary | None = bounded(maybe(record(DataSummary)), default=None)
     device: str = bounded(text(64), default="")
+    figures: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+    """What a global model scored here on patients held out; None if nothing was, or the site keeps it to itself."""
+    scored_round: int = bounded(whole(0, 10**9), default=0)
+    """The round that began with that model."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +164,15 @@ class Decline:
 
     round_number: int = bounded(whole(0, 10**9))
     reason: str = bounded(text(300))
+
+
+@dataclass(frozen=True)
+class Scored:
+    """``event``: what the round's base model scores on patients whom a client that does not train holds out."""
+
+    round_number: int = bounded(whole(0, 10**9))
+    base: str = bounded(digest_text)
+    metrics: dict[str, float] = bounded(metrics_table)
 
 
 @dataclass(frozen=True)
@@ -236,9 +257,14 @@ class Echo:
 
 
 Message = (
-    AggregatorState | RoundState | Manifest | Chunk | ClientState | Hello | Pong | Progress | Decline | Offer
+    AggregatorState | RoundState | Manifest | Chunk | ClientState | Hello | Pong | Progress | Decline | Scored | Offer
     | Ack | Welcome | Refusal | Ping | Cancel | Rejection | Probe | Echo
 )  # fmt: skip
+
+
+def figures_of(metrics: Mapping[str, float]) -> dict[str, float]:
+    """The figures among ``metrics``, by their names without FIGURE."""
+    return {name.removeprefix(FIGURE): value for name, value in metrics.items() if name.startswith(FIGURE)}
 
 
 def transfer_id(round_number: int, digest: str) -> str:

@@ -102,7 +102,7 @@ class Simulation:
         request = jobs.Train(
             options=self.clients.options[work.shard - 1], model_file=str(self.run_dir.model_path(asked.base)),
             plan=plan, out=str(out), round_number=asked.round_number, model=asked.model,
-            kept=str(kept or ""), kept_out=str(pending_of(out)) if keeps else "",
+            kept=str(kept or ""), kept_out=str(pending_of(out)) if keeps else "", scores=asked.scores,
         )  # fmt: skip
         self.engine.begin(self._key(work), request, work.arrives_at)
 
@@ -147,7 +147,7 @@ class Simulation:
         update, current = effect.update, self.federation.round
         file = self._files.get((update.client_id, update.transfer))
         if file is not None:
-            self._kept(update.client_id).accept(effect.round_number, file)
+            self._kept(update.client_id).accept(effect.round_number - update.staleness, file)
         if current is not None and len(current.cohort) <= SPEAKS_UP_TO:
             self.view.show(seen.UpdateAccepted(update.client_id, effect.round_number, update.num_examples))
 

@@ -87,6 +87,7 @@ class Train:
     model: str
     kept: str = ""
     kept_out: str = ""
+    scores: bool = True  # also scores the model as it came, on held-out patients
 
 
 @dataclass(frozen=True)

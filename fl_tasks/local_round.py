@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fl_protocol.errors import DataError
-from fl_protocol.messages import Plan
+from fl_protocol.messages import FIGURE, Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import CONTROL, CONTROL_PREFIX
 from fl_tasks.base import Dataset, Diverged, Kept, Model, Task, Watch
 from fl_tasks.params import Params, file_params, joined, specs_of, write_params
 
 NORMS = "norms"
-EVAL = "eval_"
-"""Begins the names of what a site measured of the global model on patients it holds out."""
 
 
 @dataclass(frozen=True)
@@ -38,15 +36,16 @@ class Done:
 
 
 def train(
-    task: Task, dataset: Dataset, plan: Plan, given: Given, watch: Watch, *, out: Path, kept_out: Path | None
-) -> Done:
-    """Score the global model on held-out patients, train it, write the update to ``out``.
+    task: Task, dataset: Dataset, plan: Plan, given: Given, watch: Watch, *,
+    out: Path, kept_out: Path | None, scores: bool = True,
+) -> Done:  # fmt: skip
+    """Score the global model on held-out patients if ``scores``, train it, write the update to ``out``.
 
     What the site keeps if the update is accepted goes to ``kept_out``, if there is anything. Raises Diverged,
     Cancelled, or DataError if the task cannot train as the plan says.
     """
     model = read_model(given, plan)
-    found = score(task, model, dataset, watch)
+    found = score(task, model, dataset, watch) if scores else {}
     update = task.train(model, plan, dataset, watch)
     if plan.control_variates and (update.control is None or update.kept is None):
         raise DataError("this task knows no control variates: choose another --strategy")
@@ -67,7 +66,7 @@ def score(task: Task, model: Model, dataset: Dataset, watch: Watch) -> dict[str,
         return {}
     scored = task.evaluate(model, dataset, watch, detail=False)
     found: dict[str, float] = {**scored.metrics, **scored.counts}
-    return {f"{EVAL}{name}": float(value) for name, value in found.items()}
+    return {f"{FIGURE}{name}": float(value) for name, value in found.items()}
 
 
 def read_model(given: Given, plan: Plan | None = None) -> Model:

@@ -174,7 +174,7 @@ class Worker:
         plan = replace(request.plan, seed=training_seed(request))
         done = local_round.train(
             self._task(request.options.task), dataset, plan, _given(request), watch,
-            out=Path(request.out), kept_out=Path(request.kept_out) if request.kept_out else None,
+            out=Path(request.out), kept_out=Path(request.kept_out) if request.kept_out else None, scores=request.scores,
         )  # fmt: skip
         return Trained(request.round_number, request.out, done.num_examples, done.metrics)
 

@@ -50,6 +50,8 @@ EVENTS: list[ev.Event] = [
     *(arrived(client, number, base, n) for client in "abx" for number in (0, 1, 2, 10**9)
       for base in (BASE, "0" * 64) for n in (0, 10)),
     *(ev.ClientDeclined(client, number, "why") for client in "abx" for number in (0, 1, 2)),
+    *(ev.ModelScored(client, number, base, {"eval_auroc": float("nan")}) for client in "abx"
+      for number in (0, 1, 2) for base in (BASE, "0" * 64)),
     *(ev.UpdateRefused(client, "1-t", "not_finite", answered, number) for client in "abx"
       for answered in (True, False) for number in (0, 1, 2)),
     ev.FrameRefused("", "unknown_topic"),

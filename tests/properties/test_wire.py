@@ -58,10 +58,12 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "summary": st.none() | st.deferred(lambda: of(msg.DataSummary)), "manifest": manifests(),
     "accepted": st.integers(0, 10_000), "stragglers": st.integers(0, 10_000), "quorum": st.integers(0, 10_000),
     "min_clients": st.integers(0, 10_000), "max_staleness": st.integers(0, 10**6),
+    "evaluators": st.none() | st.lists(names, max_size=5).map(tuple), "scored_round": st.integers(0, 10**9),
 }  # fmt: skip
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(), "int": whole, "str": st.text(max_size=16), "bytes": st.binary(max_size=300),
     "float": st.floats(0.0, 1e6), "dict[str, float] | None": st.none() | metrics,
+    "dict[str, float]": metrics,
 }  # fmt: skip
 
 

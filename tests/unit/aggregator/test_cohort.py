@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from aggregator.cohort import Share, draw
+from aggregator.cohort import Share, draw, draw_evaluators
 from fl_protocol.errors import ConfigError
 
 
@@ -102,3 +102,18 @@ def test_draw_is_fair() -> None:
     )
     assert set(counts) == set(PRESENT)
     assert all(690 < count < 910 for count in counts.values())
+
+
+def test_evaluators_do_not_train_where_that_is_possible() -> None:
+    present, cohort = set("abcdefgh"), set("abc")
+
+    def drawn(size: int, round_number: int = 1) -> frozenset[str]:
+        return draw_evaluators(present, cohort, size, seed=3, round_number=round_number)
+
+    assert len(drawn(3)) == 3
+    assert not drawn(3) & cohort
+    assert drawn(5) == present - cohort
+    assert len(drawn(6) & cohort) == 1
+    assert drawn(99) == present
+    assert drawn(3) == drawn(3)
+    assert len({drawn(3, number) for number in range(10)}) > 1

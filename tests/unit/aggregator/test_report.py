@@ -209,3 +209,24 @@ def test_sizes_and_spans_for_people() -> None:
         "2 min 05 s",
         "3 h 10 min",
     ]
+
+
+def test_sites_have_a_row_each_and_those_that_keep_their_figures_are_named(tmp_path: Path) -> None:
+    row = {"auroc": 0.81, "loss": 0.5, "ece": 0.04, "examples": 120, "patients": 96, "rmse": 7.0}
+    later = {"a": row | {"auroc": 0.93}, HOSTILE: {"loss": 0.7, "examples": "many", "auroc": None}}
+    page = a_run(tmp_path, [record(1, sites={"a": row}), record(2, sites=later)])
+    Tags(page)
+    table = re.search(r'id="sites".*?</section>', page, re.DOTALL)
+    assert table is not None
+    cells = re.sub(r"<[^>]+>", " ", table[0]).split()
+    text = " ".join(cells)
+    assert "AUROC loss ECE rmse first AUROC" in text
+    assert "a 2 120 96 0.930 0.500 0.040 7.000 0.810" in text, "the newest, and where it began"
+    assert "Share no figures: b" in text
+    assert "<script" not in page
+
+
+def test_a_run_whose_sites_share_nothing_has_no_table_of_them(tmp_path: Path) -> None:
+    oddities: tuple[Any, ...] = (None, {}, [], {"a": {}}, {"a": 3})
+    for odd in oddities:
+        assert 'id="sites"' not in a_run(tmp_path, [record(1, sites=odd)])

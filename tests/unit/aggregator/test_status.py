@@ -93,7 +93,7 @@ def test_json_names_rounds_as_the_documentation_does() -> None:
     assert body["round"] == 3 and body["last"]["round"] == 2 and body["plan"]["batch_size"] == 32
     assert body["clients"]["st-marys"] == {
         "state": "training", "round": 3, "num_examples": 850, "device": "cpu x 4", "images": 1000, "patients": 900,
-        "classes": {"NORMAL": 300, "PNEUMONIA": 700},
+        "classes": {"NORMAL": 300, "PNEUMONIA": 700}, "figures": None, "scored_round": 0,
     }  # fmt: skip
 
 
@@ -103,6 +103,17 @@ def test_the_table_and_the_lines_show_any_status(job: str) -> None:
     show(status, plain)
     show_table(status, table, width=120)
     assert job in plain.getvalue() and job in table.getvalue() and "\x1b" not in plain.getvalue()
+
+
+def test_what_a_model_scores_at_a_site_is_shown_beside_it() -> None:
+    figures = {"auroc": 0.912, "loss": 0.31, "examples": 120.0}
+    state = ClientState("cc" * 8, "ready", 0, 850, None, "cpu", figures, 4)
+    status = status_of("lung", [reading(Kind.STATE, state, "st-marys")])
+    assert lines(status)[-1].endswith("device=cpu scored_round=4 auroc=0.912 loss=0.31 examples=120")
+    assert as_json(status)["clients"]["st-marys"]["figures"] == figures
+    stream = io.StringIO()
+    show_table(status, stream, width=160)
+    assert "round=4 auroc=0.912" in stream.getvalue()
 
 
 def test_hostile_text_reaches_no_terminal() -> None:

@@ -33,6 +33,7 @@ EXAMPLES: list[tuple[Kind, msg.Message]] = [
     (Kind.EVENT, msg.Hello("ab")),
     (Kind.EVENT, msg.Pong("ab")),
     (Kind.EVENT, msg.Progress(1, 0.25, 0.7)),
+    (Kind.EVENT, msg.Scored(1, "0" * 64, {"eval_auroc": 0.7})),
     (Kind.EVENT, msg.Decline(1, "no data")),
     (Kind.OFFER, msg.Offer(1, D, 20, MANIFEST, {"loss": 0.5})),
     (Kind.CHUNK, msg.Chunk(0, bytes(MAX_CHUNK_BYTES))),

@@ -1,0 +1,64 @@
+"""The report's table of sites: how the global model did on patients whom each site holds out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aggregator import charts
+from aggregator.report_data import RunData
+
+COUNTS = ("examples", "patients")
+KNOWN = ("auroc", "loss", "accuracy", "sensitivity", "specificity", "ece")
+MOST_COLUMNS, MOST_SITES = 9, 200
+TITLES = {"auroc": "AUROC", "ece": "ECE"}
+
+
+@dataclass(frozen=True)
+class SiteRow:
+    """One site's newest figures, in the order of the columns; None where it told none."""
+
+    client_id: str
+    round_number: int
+    counts: tuple[int | None, ...]
+    figures: tuple[float | None, ...]
+    first: float | None
+    """Its first AUROC, to see what the rounds did for it."""
+
+
+@dataclass(frozen=True)
+class SiteTable:
+    """``columns`` are titles of figures. ``silent`` are clients whose updates count and who share none."""
+
+    columns: tuple[str, ...]
+    rows: tuple[SiteRow, ...]
+    hidden: int
+    silent: tuple[str, ...]
+
+
+def site_table(run: RunData) -> SiteTable | None:
+    """The newest figures of every site; None if no site ever shared any."""
+    newest: dict[str, int] = {}
+    first: dict[str, float] = {}
+    told: dict[tuple[str, int], dict[str, float]] = {}
+    for line in run.rounds:
+        for client_id, figures in line.sites.items():
+            newest[client_id] = line.number
+            told[client_id, line.number] = dict(figures)
+            if "auroc" in figures:
+                first.setdefault(client_id, figures["auroc"])
+    if not newest:
+        return None
+    found = {name for client_id, number in newest.items() for name in told[client_id, number]} - set(COUNTS)
+    names = [name for name in KNOWN if name in found]
+    names += sorted(found - set(KNOWN))[: MOST_COLUMNS - len(names)]
+    rows = tuple(
+        SiteRow(
+            client_id, number,
+            tuple(int(value) if (value := told[client_id, number].get(name)) is not None else None for name in COUNTS),
+            tuple(told[client_id, number].get(name) for name in names), first.get(client_id),
+        )
+        for client_id, number in sorted(newest.items())
+    )  # fmt: skip
+    silent = {client.client_id for client in run.clients if client.accepted} - set(newest)
+    titles = tuple(TITLES.get(name, charts.short(name, 20)) for name in names)
+    return SiteTable(titles, rows[:MOST_SITES], max(0, len(rows) - MOST_SITES), tuple(sorted(silent)))
