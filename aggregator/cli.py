@@ -74,6 +74,8 @@ def start(
     fresh: opt.FreshOption = False,
     listen: opt.ListenOption = "127.0.0.1",
     connect_timeout: opt.ConnectTimeoutOption = 30.0,
+    metrics_port: opt.MetricsPortOption = None,
+    metrics_host: opt.MetricsHostOption = "127.0.0.1",
     device: opt.DeviceOption = "auto",
     plugin: cl.PluginOption = None,
     username: cl.UsernameOption = None,
@@ -151,7 +153,10 @@ def start(
         effective=effective(cl.effective_settings(ctx), config, shown_options(rule)),
     )
     check_files(settings)
-    serve(settings, given, listen, make_view(sys.stdout))
+    page = None
+    if metrics_port is not None:
+        page = metrics_host, at_least(metrics_port, 1, "--metrics-port", 65_535)
+    serve(settings, given, listen, make_view(sys.stdout), page)
 
 
 @app.command()

@@ -367,6 +367,7 @@ class Federation:
             quorum=current.quorum if current else 0,
             min_clients=self.needed,
             accepted=len(current.accepted) if current else 0,
+            refused=sum((current.refusals if current else self._refusals_between).values()),
             grace_s=self.config.grace_s,
             deadline_s=self.config.deadline_s,
             last=last_round(self.last_record),

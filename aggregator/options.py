@@ -144,3 +144,14 @@ ConnectTimeoutOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[str, cl.option("device", "Where models are evaluated: auto, cpu or cuda.")]
+MetricsPortOption = Annotated[
+    int | None,
+    cl.option(
+        "metrics-port",
+        "Serve a page of figures for Prometheus on this port (needs the extra 'metrics').",
+        metavar="N",
+    ),
+]
+MetricsHostOption = Annotated[
+    str, cl.option("metrics-host", "Address on which that page is served.", metavar="HOST")
+]

@@ -47,6 +47,8 @@ log = logging.getLogger(__name__)
 INBOX_FRAMES = 64
 LONGEST_WAIT_S = 0.5
 FAREWELL_S = 10.0
+REFRESH_S = 2.0
+"""How far what is retained of the round may lag behind it: short rounds cost no message, long ones are seen to fill."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,10 @@ class Server:
         self._told: set[tuple[str, str]] = set()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0
+        self._announced: msg.RoundState | None = None
+        self._refresh_at = 0.0
+        self.watcher: Callable[[Server], None] = lambda _server: None
+        """Looks at us now and then, in our own thread."""
 
     # --- what others in this process need of us -----------------------------------------------------------------
 
@@ -136,8 +142,18 @@ class Server:
             self._on_time(now)
         self._drain()
         self._settle(now)
+        if now >= self._refresh_at:
+            self._refresh(now)
         if self.recording.untidy and self.inbox.empty():
             self.recording.tidy(self.federation.rounds_done)
+
+    def _refresh(self, now: float) -> None:
+        """Let those who only look see how far the round is."""
+        self._refresh_at = now + REFRESH_S
+        state = self.federation.state()
+        if state != self._announced:
+            self._announce(state)
+        self.watcher(self)
 
     def _take(self, item: Any, now: float) -> None:
         if isinstance(item, Received):
@@ -304,6 +320,7 @@ class Server:
         self.publish(str(Topic(self.job, Kind.CONTROL, client=client_id)), encode(message))
 
     def _announce(self, state: msg.RoundState) -> None:
+        self._announced = state
         self.publish(str(Topic(self.job, Kind.ROUND)), encode(state), retain=True)
 
     def _apply(self, effects: list[ev.Effect]) -> None:

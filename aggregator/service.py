@@ -3,14 +3,36 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 
 from aggregator import console as seen
+from aggregator.metrics_page import MetricsPage, WatchedView
 from aggregator.start import RunSettings, run
 from fl_protocol.transport import BrokerOptions
 
 
-def serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, view: seen.View) -> None:
-    """Run ``settings`` on ``broker``, or on one found or started on this host."""
+def serve(
+    settings: RunSettings, broker: BrokerOptions | None, listen: str, view: seen.View,
+    metrics: tuple[str, int] | None = None,
+) -> None:  # fmt: skip
+    """Run ``settings`` on ``broker``, or on one found or started on this host.
+
+    ``metrics`` are host and port of a page for Prometheus. Raises ConfigError if it cannot be served there.
+    """
+    if metrics is None:
+        _serve(settings, broker, listen, view)
+        return
+    try:
+        page = MetricsPage(settings.job, *metrics)
+        try:
+            _serve(replace(settings, page=page), broker, listen, WatchedView(view, page))
+        finally:
+            page.close()
+    finally:
+        view.close()
+
+
+def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, view: seen.View) -> None:
     try:
         if broker is not None:
             view.show(seen.JoinLine(join_line(broker, settings.job, broker.host)))

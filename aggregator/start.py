@@ -19,6 +19,7 @@ from typing import Any
 from aggregator import console as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
+from aggregator.metrics_page import MetricsPage
 from aggregator.rundir import RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
 from aggregator.strategy import Strategy
@@ -54,6 +55,7 @@ class RunSettings:
     plugin: str | None = None
     connect_timeout_s: float = 30.0
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
+    page: MetricsPage | None = None
 
 
 def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
@@ -83,6 +85,9 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         server = Server(
             job, secrets.token_hex(8), folder, federation, settings.strategy, view, scoring, inbox
         )
+        if settings.page is not None:
+            settings.page.begin(records)
+            server.watcher = settings.page.look
         _tell_resumed(folder, config, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
     except (OSError, sqlite3.OperationalError) as error:

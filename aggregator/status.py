@@ -7,7 +7,7 @@ since the name or the broker is most likely wrong; a job whose aggregator is awa
 ``--json`` prints one object with these keys, always all of them:
 
     job, aggregator_online (true, false, or null where it never said), phase, round, rounds, attempt, cohort ([id]),
-    quorum, min_clients, accepted, base (digest or null), task, model, image_size, reason, malformed (frames),
+    quorum, min_clients, accepted, refused, base (digest or null), task, model, image_size, reason, malformed (frames),
     plan ({local_epochs, batch_size, learning_rate, ...} or null),
     clients ({id: {state, round, num_examples, device, images, patients, classes, figures, scored_round}}; images,
     patients and classes null if unsaid; figures of the base model of scored_round, null if none are shared),
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from fl_protocol.codec import decode
 from fl_protocol.console import clean, metric_words, pairs, seconds, wants_live
 from fl_protocol.errors import BrokerUnavailable, ConfigError, DecodeError
-from fl_protocol.messages import AggregatorState, ClientState, LastRound, Message, Plan, RoundState
+from fl_protocol.messages import AggregatorState, ClientState, LastRound, Message, Plan, Probe, RoundState
 from fl_protocol.topics import Topic, parse, watcher_filters
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class JobStatus:
     clients: Mapping[str, ClientStatus] = field(default_factory=dict)
     last: LastRound | None = None
     malformed: int = 0
+    refused: int = 0
 
     @property
     def known(self) -> bool:
@@ -107,7 +108,7 @@ def collect(job: str, messages: Iterable[tuple[Topic, Message]], malformed: int 
     return JobStatus(
         job, online, state.phase, state.round_number, state.rounds, state.attempt, state.cohort, state.quorum,
         state.min_clients, state.accepted, state.base, state.task, state.model, state.image_size, state.plan,
-        state.reason, ordered, state.last, malformed,
+        state.reason, ordered, state.last, malformed, state.refused,
     )  # fmt: skip
 
 
@@ -196,6 +197,12 @@ def _await_connection(inbox: queue.Queue[Event], options: BrokerOptions) -> None
     )
 
 
+def _is_probe(name: str, frame: bytes) -> bool:
+    """Whether a doctor asks there: nothing that the topic keeps."""
+    pair = _decoded(name, frame)
+    return pair is not None and isinstance(pair[1], Probe)
+
+
 def _gather(inbox: queue.Queue[Event], quiet_s: float, until: float) -> list[Reading]:
     """The newest frame of each topic. Live frames count too: they are newer than what was retained."""
     from fl_protocol.transport import Disconnected, Received
@@ -206,7 +213,7 @@ def _gather(inbox: queue.Queue[Event], quiet_s: float, until: float) -> list[Rea
             event = inbox.get(timeout=min(quiet_s, left))
         except queue.Empty:
             break
-        if isinstance(event, Received):
+        if isinstance(event, Received) and not _is_probe(event.topic, event.payload):
             found[event.topic] = event.payload
         elif isinstance(event, Disconnected) and event.fatal is not None:
             raise event.fatal
@@ -244,7 +251,7 @@ def lines(status: JobStatus) -> list[str]:
     if status.phase:
         told.append(pairs(
             phase=status.phase, round=status.round_number, rounds=status.rounds, attempt=status.attempt,
-            accepted=status.accepted, quorum=status.quorum, cohort=len(status.cohort), task=status.task,
+            accepted=status.accepted, refused=status.refused or None, quorum=status.quorum, cohort=len(status.cohort), task=status.task,
             model=status.model, reason=status.reason or None,
         ))  # fmt: skip
     told += [

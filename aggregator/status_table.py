@@ -49,6 +49,8 @@ def _round(status: JobStatus) -> Text:
         text.append(
             f"  {gauge} {status.accepted} of {len(status.cohort)} updates, quorum {status.quorum}", "cyan"
         )
+    if status.refused:
+        text.append(f"  {status.refused} refused", "red")
     if status.aggregator_online is False:
         text.append("  (goes on when the aggregator is back)", "yellow")
     return text.append(f"  {clean(status.reason)}", "dim") if status.reason else text

@@ -96,6 +96,8 @@ class RoundState:
     """How many rounds an update may be behind and still be folded in, discounted; 0: none."""
     evaluators: tuple[str, ...] | None = bounded(maybe(many(client_name, MAX_EVALUATORS)), default=None)
     """Who scores ``base`` on patients it holds out, those of the cohort among them; None: the whole cohort does."""
+    refused: int = bounded(whole(0), default=0)
+    """Refusals of all kinds in the round under way; like ``accepted`` it may lag some seconds behind."""
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,12 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from aggregator.status import as_json, jobs_in, lines, read_status, show, status_of
+from aggregator.status import _gather, as_json, jobs_in, lines, read_status, show, status_of
 from aggregator.status_table import show_table
 from fl_protocol.codec import encode
 from fl_protocol.errors import BrokerUnavailable, ConfigError
@@ -25,13 +26,14 @@ from fl_protocol.messages import (
     LastRound,
     Message,
     Plan,
+    Probe,
     RoundState,
 )
 from fl_protocol.topics import Kind, Topic
-from fl_protocol.transport import BrokerOptions, Connected, Event, MqttTransport
+from fl_protocol.transport import BrokerOptions, Connected, Event, MqttTransport, Received
 
 KEYS = {
-    "job", "aggregator_online", "phase", "round", "rounds", "attempt", "cohort", "quorum", "min_clients", "accepted",
+    "job", "aggregator_online", "phase", "round", "rounds", "attempt", "cohort", "quorum", "min_clients", "accepted", "refused",
     "base", "task", "model", "image_size", "plan", "reason", "clients", "last", "malformed",
 }  # fmt: skip
 OPEN_ROUND = RoundState(
@@ -178,3 +180,24 @@ def test_no_broker_is_one_clear_error() -> None:
     with pytest.raises(BrokerUnavailable) as error:
         read_status(BrokerOptions(host="127.0.0.1", port=port), "lung")
     assert str(port) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_doctor_at_work_does_not_hide_a_client() -> None:
+    inbox: queue.Queue[Event] = queue.Queue()
+    kept, asked = (
+        reading(Kind.STATE, ClientState("aa", "training", 3), "a"),
+        reading(Kind.STATE, Probe("bb"), "a"),
+    )
+    inbox.put(Received(*kept, retained=True))
+    inbox.put(Received(*asked, retained=False))
+    status = status_of("lung", _gather(inbox, 0.01, time.monotonic() + 5.0))
+    assert status.clients["a"].state == "training" and status.malformed == 0
+
+
+def test_refusals_of_the_round_under_way_are_told() -> None:
+    state = reading(Kind.ROUND, replace(OPEN_ROUND, refused=4))
+    status = status_of("lung", [state])
+    assert as_json(status)["refused"] == 4 and "refused=4" in "\n".join(lines(status))
+    out = io.StringIO()
+    show_table(status, out, 120)
+    assert "4 refused" in out.getvalue()
