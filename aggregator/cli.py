@@ -21,7 +21,7 @@ from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import Plan
 from fl_protocol.topics import checked_name
-from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK, defaults_for
+from fl_tasks.defaults import DEFAULT_TASK, defaults_for
 from fl_tasks.jobs import EVAL
 
 app = typer.Typer(
@@ -53,7 +53,7 @@ def start(
     broker: opt.BrokerOption = None,
     job: cl.JobOption = "default",
     task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = DEFAULT_MODEL,
+    model: opt.ModelOption = None,
     strategy: opt.StrategyOption = "fedavg",
     strategy_option: opt.StrategyOptionsOption = None,
     min_clients: opt.MinClientsOption = 2,
@@ -103,7 +103,7 @@ def start(
         retries=at_least(retries, 0, "--retries"),
         seed=at_least(seed, 0, "--seed", 2**63 - 1),
         task=task,
-        model=model,
+        model=model or defaults.model,
         image_size=at_least(
             image_size if image_size is not None else defaults.image_size, 8, "--image-size", 4096
         ),
@@ -218,7 +218,7 @@ def doctor(
     broker: opt.BrokerOption = None,
     job: cl.JobOption = "default",
     task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = DEFAULT_MODEL,
+    model: opt.ModelOption = None,
     min_clients: opt.MinClientsOption = 2,
     image_size: opt.ImageSizeOption = None,
     init: opt.InitOption = None,
@@ -250,7 +250,7 @@ def doctor(
         job=checked_name(job, "--job"),
         out=Path(out or f"runs/{job}"),
         task=task,
-        model=model,
+        model=model or defaults_for(task).model,
         image_size=at_least(size, 8, "--image-size", 4096),
         min_clients=at_least(min_clients, 1, "--min-clients"),
         init=init,
@@ -280,12 +280,12 @@ def check_quorum(config: FederationConfig) -> None:
 def check_files(settings: Any) -> None:
     """Raises ConfigError or DataError for files and folders that cannot work, before anything is started."""
     from fl_protocol.modelfile import read_header
-    from fl_tasks.folder import quick_check
+    from fl_tasks.sources import HAS_LAYOUT, quick_check
 
     if settings.init is not None:
         read_header(Path(settings.init))
-    if settings.eval_data is not None and settings.config.task == DEFAULT_TASK:
-        quick_check(settings.eval_data, EVAL)
+    if settings.eval_data is not None and settings.config.task in HAS_LAYOUT:
+        quick_check(settings.eval_data, EVAL, settings.config.task)
 
 
 def check_updates(config: FederationConfig, strategy: Strategy) -> None:
@@ -305,7 +305,7 @@ def effective(
     settings.setdefault("strategy_option", {"source": "default"})["value"] = strategy_options
     filled = {
         "local_epochs": config.plan.local_epochs, "batch_size": config.plan.batch_size,
-        "learning_rate": config.plan.learning_rate, "image_size": config.image_size,
+        "learning_rate": config.plan.learning_rate, "model": config.model, "image_size": config.image_size,
         "momentum": config.plan.momentum, "weight_decay": config.plan.weight_decay,
     }  # fmt: skip
     for name, value in filled.items():

@@ -17,7 +17,12 @@ BrokerOption = Annotated[
     ),
 ]  # fmt: skip
 TaskOption = Annotated[str, cl.option("task", "What is learned.", rich_help_panel=TRAINING)]
-ModelOption = Annotated[str, cl.option("model", "Network to train, by name.", rich_help_panel=TRAINING)]
+ModelOption = Annotated[
+    str | None,
+    cl.option(
+        "model", "Network to train, by name (default: the task's).", metavar="NAME", rich_help_panel=TRAINING
+    ),
+]
 StrategyOption = Annotated[
     str,
     cl.option(
@@ -125,7 +130,11 @@ InitOption = Annotated[
 ]
 EvalDataOption = Annotated[
     str | None,
-    cl.option("eval-data", "Folder of images on which every round's model is scored.", metavar="DIR"),
+    cl.option(
+        "eval-data",
+        "Images on which every round's model is scored: what --data of an edge takes, its test part.",
+        metavar="DIR|FILE",
+    ),
 ]
 OutOption = Annotated[
     str | None,

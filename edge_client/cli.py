@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import re
 import socket
 import sys
@@ -18,6 +17,7 @@ from edge_client import options as opt
 from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
+from fl_tasks.partition_kind import FORMS, parse_partition
 
 app = typer.Typer(
     name="fl-edge",
@@ -189,21 +189,18 @@ def checked_data(data: str | None, plugin: str | None) -> str | None:
     """The folder, looked at before anything is joined; a plugin's tasks say themselves what they need of it."""
     if plugin:
         return data
-    from fl_tasks.folder import quick_check
+    from fl_tasks.sources import quick_check
 
     quick_check(data)
     return data
 
 
 def checked_partition(text: str) -> str:
-    """``text``, if it names a partition. Its range is checked where it is used: numpy is not loaded for it here."""
-    kind, _, alpha = text.partition(":")
+    """``text``, if it names a partition."""
     try:
-        good = text == "iid" or (kind == "dirichlet" and math.isfinite(float(alpha)) and float(alpha) > 0)
-    except ValueError:
-        good = False
-    if not good:
-        raise ConfigError(f"--partition {text!r} is unknown: use iid or dirichlet:ALPHA, e.g. dirichlet:0.5")
+        parse_partition(text)
+    except ConfigError:
+        raise ConfigError(f"--partition {text!r} is unknown: use {FORMS}, e.g. dirichlet:0.5") from None
     return text
 
 

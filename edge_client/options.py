@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fl_protocol import commandline as cl
+from fl_tasks.partition_kind import FORMS
 
 DATA, PLACE = "DATA", "THIS EDGE"
 
@@ -13,8 +14,8 @@ DataOption = Annotated[
     str | None,
     cl.option(
         "data",
-        "Folder of X-rays: DIR/train/{NORMAL,PNEUMONIA} or DIR/{NORMAL,PNEUMONIA}.",
-        metavar="DIR",
+        "Folder of X-rays: DIR/train/{NORMAL,PNEUMONIA} or DIR/{NORMAL,PNEUMONIA}; or FILE.npz of small images.",
+        metavar="DIR|FILE",
         rich_help_panel=DATA,
     ),
 ]
@@ -63,8 +64,8 @@ PartitionOption = Annotated[
     str,
     cl.option(
         "partition",
-        "How unlike the parts are: iid, or dirichlet:ALPHA (the smaller, the more).",
-        metavar="iid|dirichlet:ALPHA",
+        f"How unlike the parts of --shard are: {FORMS}.",
+        metavar="HOW",
         rich_help_panel=DATA,
     ),
 ]

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fl_protocol import commandline as cl
 from fl_sim.profiles import SPEEDS
+from fl_tasks.partition_kind import FORMS
 
 CLIENTS, MACHINE = "CLIENTS", "THIS MACHINE"
 
@@ -26,9 +27,7 @@ EvalDataOption = Annotated[
 ]
 PartitionOption = Annotated[
     str,
-    cl.option(
-        "partition", "How the data are dealt out.", metavar="iid|dirichlet:ALPHA", rich_help_panel=CLIENTS
-    ),
+    cl.option("partition", f"How the data are dealt out: {FORMS}.", metavar="HOW", rich_help_panel=CLIENTS),
 ]
 SpeedsOption = Annotated[
     str,

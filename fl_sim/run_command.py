@@ -26,7 +26,8 @@ from fl_sim.engine import Engine
 from fl_sim.engines import ENGINES, engine_of
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
-from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK, defaults_for
+from fl_tasks.defaults import DEFAULT_TASK, defaults_for
+from fl_tasks.sources import has_test_part
 
 MBIT = 1e6 / 8
 NOTHING = "none"
@@ -44,7 +45,7 @@ def command(
     deadline: opt.DeadlineOption = 3600.0,
     retries: opt.RetriesOption = 2,
     task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = DEFAULT_MODEL,
+    model: opt.ModelOption = None,
     strategy: opt.StrategyOption = "fedavg",
     strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,
@@ -124,7 +125,7 @@ def scored_on(data: str | None, eval_data: str | None) -> str | None:
     """What rounds are scored on: what is named, else the data's own test part, else nothing."""
     if eval_data is not None:
         return None if eval_data == NOTHING else eval_data
-    return data if data is not None and (Path(data) / "test").is_dir() else None
+    return data if data is not None and has_test_part(data) else None
 
 
 def rule_of(given: Mapping[str, Any], evaluate: bool) -> FederationConfig:
@@ -146,7 +147,7 @@ def rule_of(given: Mapping[str, Any], evaluate: bool) -> FederationConfig:
         retries=at_least(given["retries"], 0, "--retries"),
         seed=at_least(given["seed"], 0, "--seed", 2**63 - 1),
         task=given["task"],
-        model=given["model"],
+        model=given["model"] or defaults.model,
         image_size=chosen("image_size", 8, 4096),
         plan=Plan(
             local_epochs=chosen("local_epochs", 1, 10_000),

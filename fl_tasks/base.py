@@ -12,11 +12,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.messages import DataSummary, Plan
+from fl_tasks.catalogue import ARRAY_TASKS, NOT_YET
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import Params
 
@@ -138,7 +140,23 @@ class Task(Protocol):
 
 Factory = Callable[[Place], Task]
 
-_factories: dict[str, Factory | str] = {"chest-xray": "fl_tasks.chest_xray:ChestXray"}
+
+def _chest_xray(place: Place) -> Task:
+    from fl_tasks.chest_xray import ChestXray
+
+    return ChestXray(place)
+
+
+def _array_images(name: str, place: Place) -> Task:
+    from fl_tasks.array_task import ArrayImages
+
+    return ArrayImages(name, place)
+
+
+_factories: dict[str, Factory] = {
+    "chest-xray": _chest_xray,
+    **{name: partial(_array_images, name) for name in ARRAY_TASKS},
+}
 
 
 def register(name: str, factory: Factory) -> None:
@@ -157,12 +175,19 @@ def get_task(name: str, place: Place | None = None) -> Task:
     """A new task of that name. Raises ConfigError with the known names for an unknown one."""
     factory = _factories.get(name)
     if factory is None:
-        raise ConfigError(f"unknown task {name!r}: use one of {', '.join(task_names())}")
-    if isinstance(factory, str):
-        module, _, attribute = factory.partition(":")
-        loaded: Factory = getattr(importlib.import_module(module), attribute)
-        factory = loaded
+        why = f" ({NOT_YET[name]})" if name in NOT_YET else ""
+        raise ConfigError(f"unknown task {name!r}{why}: use one of {', '.join(_shown_names(name))}")
     return factory(place or Place())
+
+
+def _shown_names(wanted: str) -> list[str]:
+    """The registered names; those of another family than ``wanted`` stand as one."""
+
+    def shown(name: str) -> str:
+        family, colon, _ = name.partition(":")
+        return f"{family}:NAME" if colon and family != wanted.partition(":")[0] else name
+
+    return list(dict.fromkeys(map(shown, task_names())))
 
 
 def load_plugin(module: str) -> None:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from fl_tasks.catalogue import MEDMNIST
+
 DEFAULT_TASK = "chest-xray"
 DEFAULT_MODEL = "hilum-cnn"
+SMALL_MODEL = "tiny-cnn"
 
 
 @dataclass(frozen=True)
 class Defaults:
-    """Settings of a round's plan, and the image size, for one task."""
+    """Settings of a round's plan, the model and the image size, for one task."""
 
+    model: str
     image_size: int
     batch_size: int
     learning_rate: float
@@ -22,12 +26,45 @@ class Defaults:
 
 DEFAULTS: dict[str, Defaults] = {
     DEFAULT_TASK: Defaults(
-        image_size=96, batch_size=8, learning_rate=1e-3, momentum=0.9, weight_decay=0.05, local_epochs=1
+        model=DEFAULT_MODEL,
+        image_size=96,
+        batch_size=8,
+        learning_rate=1e-3,
+        momentum=0.9,
+        weight_decay=0.05,
+        local_epochs=1,
+    ),
+    "mnist": Defaults(
+        model=SMALL_MODEL,
+        image_size=28,
+        batch_size=32,
+        learning_rate=2e-3,
+        momentum=0.9,
+        weight_decay=0.01,
+        local_epochs=1,
+    ),
+    "cifar10": Defaults(
+        model=SMALL_MODEL,
+        image_size=32,
+        batch_size=32,
+        learning_rate=2e-3,
+        momentum=0.9,
+        weight_decay=0.05,
+        local_epochs=1,
+    ),
+    MEDMNIST: Defaults(
+        model=SMALL_MODEL,
+        image_size=28,
+        batch_size=16,
+        learning_rate=2e-3,
+        momentum=0.9,
+        weight_decay=0.05,
+        local_epochs=2,
     ),
 }
-"""By task; a task without an entry takes that of DEFAULT_TASK."""
+"""By task, or by what stands before its colon; a task without an entry takes that of DEFAULT_TASK."""
 
 
 def defaults_for(task: str) -> Defaults:
     """The defaults of ``task``."""
-    return DEFAULTS.get(task, DEFAULTS[DEFAULT_TASK])
+    return DEFAULTS.get(task) or DEFAULTS.get(task.partition(":")[0], DEFAULTS[DEFAULT_TASK])

@@ -1,12 +1,13 @@
 """A folder of chest X-rays: where the images lie, and whose they are. Opens no image and loads no torch.
 
-``DIR/{train,test,val}/{NORMAL,PNEUMONIA}/*`` or ``DIR/{NORMAL,PNEUMONIA}/*``; JPEG and PNG.
+``DIR/{train,test,val}/{NORMAL,PNEUMONIA}/*`` or ``DIR/{NORMAL,PNEUMONIA}/*``; JPEG and PNG. A folder whose
+sub-folders look like that holds several sites, one a sub-folder.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fl_protocol.errors import DataError
@@ -31,20 +32,23 @@ class ImageFile:
     patient: str
     size: int
     mtime_ns: int
+    site: str = ""  # the sub-folder it came from, where each is a site
 
 
 def root_of(data: str | None, role: str) -> Path:
     """The folder that holds the class folders for ``role``. Raises DataError if there is none."""
     if not data:
         raise DataError("no image folder given: name one with --data DIR")
-    folder = Path(data).expanduser()
+    return _root(Path(data).expanduser(), role)
+
+
+def _root(folder: Path, role: str) -> Path:
     if not folder.exists():
         raise DataError(f"{folder} does not exist: give a folder with {LAYOUT}")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: give a folder with {LAYOUT}")
-    for root in (folder / _SPLIT[role], folder):
-        if any((root / name).is_dir() for name in CLASSES):
-            return root
+    if root := _class_root(folder, role):
+        return root
     raise DataError(
         f"{folder} has no class folders: it must look like {LAYOUT.replace('train', _SPLIT[role])}"
     )
@@ -52,12 +56,33 @@ def root_of(data: str | None, role: str) -> Path:
 
 def list_images(data: str | None, role: str) -> list[ImageFile]:
     """The image files for ``role``, sorted by name. Raises DataError if a class has none."""
+    if data and (sites := sites_of(Path(data).expanduser(), role)):
+        return [replace(image, name=f"{site.name}/{image.name}", patient=f"{site.name}/{image.patient}", site=site.name)
+                for site in sites for image in _images_in(_root(site, role))]  # fmt: skip
     root = root_of(data, role)
-    found = [image for label, name in enumerate(CLASSES) for image in _class_images(root, name, label)]
+    found = _images_in(root)
     for label, name in enumerate(CLASSES):
         if all(image.label != label for image in found):
             raise DataError(_what_is_missing(root, name, found))
     return found
+
+
+def sites_of(folder: Path, role: str) -> list[Path]:
+    """The sub-folders that are a site each, by name; none if ``folder`` has class folders of its own."""
+    if not folder.is_dir() or _class_root(folder, role):
+        return []
+    return [below for below in sorted(folder.iterdir()) if below.is_dir() and _class_root(below, role)]
+
+
+def _class_root(folder: Path, role: str) -> Path | None:
+    for root in (folder / _SPLIT[role], folder):
+        if any((root / name).is_dir() for name in CLASSES):
+            return root
+    return None
+
+
+def _images_in(root: Path) -> list[ImageFile]:
+    return [image for label, name in enumerate(CLASSES) for image in _class_images(root, name, label)]
 
 
 def quick_check(data: str | None, role: str = TRAIN) -> int:

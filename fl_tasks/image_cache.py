@@ -12,7 +12,7 @@ import hashlib
 import os
 import time
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,11 @@ import numpy as np
 
 from fl_protocol.errors import DataError
 from fl_tasks.folder import ImageFile
-from fl_tasks.images import read_grey
+from fl_tasks.images import read_image
 
 MAX_BYTES = 4 * 1024**3
 STALE_DRAFT_S = 3600.0
-VERSION = 1
+VERSION = 2
 """Goes up whenever images.py makes other pixels of the same file."""
 
 
@@ -49,10 +49,10 @@ def load_images(files: Sequence[ImageFile], size: int, folder: Path, check: Call
     return found
 
 
-def count_duplicates(images: np.ndarray) -> int:
+def count_duplicates(images: Iterable[np.ndarray]) -> int:
     """How many images repeat the pixels of another."""
-    seen = {hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images}
-    return len(images) - len(seen)
+    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+    return len(digests) - len(set(digests))
 
 
 def _key(files: Sequence[ImageFile], size: int) -> str:
@@ -71,7 +71,7 @@ def _decode(files: Sequence[ImageFile], size: int, check: Callable[[], None]) ->
     for index, file in enumerate(files):
         check()
         try:
-            images[len(kept)] = read_grey(file.path, size)
+            images[len(kept)] = read_image(file.path, size)
         except DataError as error:
             problems.append((file.name, str(error)))
         else:

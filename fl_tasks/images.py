@@ -1,4 +1,4 @@
-"""From a file to grey pixels of one size. The same road for training, evaluation and prediction."""
+"""From a file to grey or RGB pixels of one size. The same road for training, evaluation and prediction."""
 
 from __future__ import annotations
 
@@ -23,14 +23,17 @@ _BROKEN = (OSError, SyntaxError, ValueError, EOFError, TypeError, IndexError, st
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
-def read_grey(path: Path, size: int) -> np.ndarray:
-    """``path`` as uint8 (size, size). Raises DataError in a few words, without the path, if it cannot be used."""
+def read_image(path: Path, size: int, channels: int = 1) -> np.ndarray:
+    """``path`` as uint8 (size, size), or (size, size, 3) for three channels.
+
+    Raises DataError in a few words, without the path, if it cannot be used.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that nobody reads
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path, formats=FORMATS) as image:
-                return _grey_square(image, size)
+                return checked(_square(image, size, "RGB" if channels == 3 else "L"))
     except _BOMBS:
         raise DataError(f"has more than {MAX_PIXELS // 1_000_000} million pixels") from None
     except FileNotFoundError:
@@ -47,14 +50,21 @@ def read_grey(path: Path, size: int) -> np.ndarray:
         raise DataError(f"is broken ({(str(error) or type(error).__name__).splitlines()[0][:80]})") from None
 
 
-def _grey_square(image: Image.Image, size: int) -> np.ndarray:
+def checked(pixels: np.ndarray) -> np.ndarray:
+    """``pixels``, unless they show nothing."""
+    if (pixels.max(axis=(0, 1)) == pixels.min(axis=(0, 1))).all():
+        raise DataError("shows nothing: it has one grey or colour only")
+    return pixels
+
+
+def _square(image: Image.Image, size: int, mode: str) -> np.ndarray:
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise DataError(f"is only {width} x {height} pixels")
-    image.draft("L", (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size, never below this
+    image.draft(mode, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size, never below this
     upright = ImageOps.exif_transpose(image)
-    grey = _stretched(upright) if upright.mode in DEEP_MODES else upright.convert("L")
-    resized = grey.resize((size, size), Image.Resampling.BILINEAR)
+    shallow = _stretched(upright) if upright.mode in DEEP_MODES else upright
+    resized = shallow.convert(mode).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
 
 

@@ -32,6 +32,18 @@ def auroc(labels: np.ndarray, scores: np.ndarray) -> float:
     return float((ranks[positive].sum() - n1 * (n1 + 1) / 2.0) / (n1 * n0))
 
 
+def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    """The AUROC of class 1 of two; of more, the mean of every class against the rest.
+
+    Classes that do not occur, or that are all there is, do not count; NaN if none is left.
+    """
+    if probabilities.shape[1] == 2:
+        return auroc(labels, probabilities[:, 1])
+    each = [auroc(labels == k, probabilities[:, k]) for k in range(probabilities.shape[1])]
+    known = [value for value in each if np.isfinite(value)]
+    return float(np.mean(known)) if known else float("nan")
+
+
 def weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) -> float:
     """AUROC where every image counts ``weights`` times (which a bootstrap draw is)."""
     _, inverse = np.unique(scores, return_inverse=True)
@@ -109,12 +121,12 @@ def cross_entropy(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def summary(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """loss, accuracy and, where both classes occur, auroc."""
+    """loss, accuracy and, where at least two classes occur, auroc (of several classes: macro)."""
     found = {
         "loss": cross_entropy(labels, probabilities),
         "accuracy": float((probabilities.argmax(axis=1) == labels).mean()),
     }
-    area = auroc(labels, probabilities[:, 1])
+    area = macro_auroc(labels, probabilities)
     return found | ({"auroc": area} if np.isfinite(area) else {})
 
 
@@ -139,18 +151,25 @@ def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int =
 def report(
     labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, classes: list[str]
 ) -> dict[str, Any]:
-    """What the report page shows, ready for JSON. ``confusion`` is at probability one half."""
+    """What the report page shows, ready for JSON. ``confusion`` is of the most probable class.
+
+    Of more than two classes there is no one curve, threshold or interval.
+    """
+    counts = {
+        "confusion": confusion(labels, probabilities.argmax(axis=1), len(classes)),
+        "images": len(labels),
+        "patients": len(np.unique(patients)),
+        "classes": classes,
+    }
+    if len(classes) != 2:
+        return counts
     scores = probabilities[:, 1]
     sensitivity, threshold = sensitivity_at(labels, scores, 0.9)
     fpr, tpr, _ = roc(labels, scores)
     low, high = auroc_interval(labels, scores, patients)
-    return {
+    return counts | {
         "auroc_interval": [low, high] if np.isfinite(low) else None,
         "sensitivity_at_90_specificity": sensitivity,
         "threshold": threshold,
-        "confusion": confusion(labels, probabilities.argmax(axis=1), len(classes)),
         "roc": [[float(x), float(y)] for x, y in thinned(np.stack([fpr, tpr], axis=1))],
-        "images": len(labels),
-        "patients": len(np.unique(patients)),
-        "classes": classes,
     }

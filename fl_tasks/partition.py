@@ -1,69 +1,89 @@
-"""Which part of one folder is whose: patient-disjoint, and the same for everyone who asks. Pure.
+"""Which part of one data set is whose: patient-disjoint, and the same for everyone who asks. Pure.
 
 ``iid`` deals patients out in turn, class by class. ``dirichlet:ALPHA`` draws for every class how much of it each
-shard gets (Hsu, Qi and Brown 2019): the smaller ALPHA, the more the shards differ. A shard left without a patient
-takes the last patient of the fullest shard, so that none is empty. A patient with images of several classes goes
-with the class most of them have.
+site gets (Hsu, Qi and Brown 2019): the smaller ALPHA, the more the sites differ in what they see. ``shards:K`` cuts
+the data, sorted by class, into K pieces a site and deals the pieces at random, so that a site has K classes at most
+(McMahan et al. 2017, their pathological split; here no piece spans two classes). ``quantity:ALPHA`` draws once how
+much each site gets of every class: the sites differ in size and not in kind. ``by-file`` deals nothing: the sites
+are those that the data name.
+
+A site left without a patient takes the last patient of the fullest one, so that none is empty. A patient with images
+of several classes goes with the class most of them have.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
 from fl_protocol.errors import ConfigError, DataError
+from fl_tasks.partition_kind import BY_FILE, IID, QUANTITY, SHARDS, Partition, parse_partition
 
-IID = "iid"
 VALIDATION_SHARE = 0.15
 
 
-def parse_partition(text: str) -> float | None:
-    """The ALPHA of ``dirichlet:ALPHA``, or None for ``iid``. Raises ConfigError for anything else."""
-    if text == IID:
-        return None
-    kind, _, value = text.partition(":")
-    try:
-        alpha = float(value)
-    except ValueError:
-        alpha = math.nan
-    if kind != "dirichlet" or not 1e-3 <= alpha <= 1e6:
-        raise ConfigError(
-            f"unknown partition {text!r}: use iid or dirichlet:ALPHA, ALPHA from 0.001 to 1000000"
-        )
-    return alpha
+@dataclass(frozen=True)
+class PartCounts:
+    """What one site holds, as counts only."""
+
+    site: str
+    images: int
+    patients: int
+    classes: dict[str, int]
 
 
 def parts(
-    labels: Sequence[int], patients: Sequence[str], n: int, partition: str = IID, seed: int = 0
+    labels: Sequence[int],
+    patients: Sequence[str],
+    n: int,
+    partition: str = IID,
+    seed: int = 0,
+    sites: Sequence[str] | None = None,
 ) -> list[np.ndarray]:
-    """For each of ``n`` shards the sorted indices of its images. Every image is in one shard, patients together.
+    """For each of ``n`` sites the sorted indices of its images. Every image is in one part.
 
-    The answer depends on the arguments alone, and not on the order of the images: patients are taken by name.
+    Patients stay together, except by-file, where a patient may have been to two hospitals. The answer depends on the
+    arguments alone, and not on the order of the images: patients are taken by name. ``sites`` names the site of each
+    image, if the data do; the parts of by-file are in the order of the names.
     """
-    alpha = parse_partition(partition)
+    how = parse_partition(partition)
     if n < 1:
         raise ConfigError(f"cannot make {n} shards: ask for at least one")
+    if how.kind == BY_FILE:
+        return _by_file(sites, n)
     by_patient = _images_by_patient(patients)
     if len(by_patient) < n:
         raise DataError(f"{len(by_patient)} patients are too few for {n} shards: ask for fewer shards")
-    rng = np.random.default_rng([seed, n])
-    shards: list[list[str]] = [[] for _ in range(n)]
-    at = 0
-    for names in _patients_by_class(labels, by_patient):
-        shuffled = [names[i] for i in rng.permutation(len(names))]
-        if alpha is None:
-            for name in shuffled:
-                shards[at % n].append(name)
-                at += 1
-        else:
-            for shard, names_here in zip(shards, _cut(shuffled, rng.dirichlet([alpha] * n)), strict=True):
-                shard.extend(names_here)
-    _fill_empty(shards)
-    return [
-        np.array(sorted(i for name in shard for i in by_patient[name]), dtype=np.int64) for shard in shards
-    ]
+    dealt = _deal(_patients_by_class(labels, by_patient), n, how, np.random.default_rng([seed, n]))
+    _fill_empty(dealt)
+    return [np.array(sorted(i for name in part for i in by_patient[name]), dtype=np.int64) for part in dealt]
+
+
+def table_of_parts(
+    labels: Sequence[int],
+    patients: Sequence[str],
+    dealt: Sequence[np.ndarray],
+    classes: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> list[PartCounts]:
+    """What each part holds. Sites without ``names`` are numbered from 1."""
+    found = []
+    for number, rows in enumerate(dealt):
+        counts = Counter(int(labels[i]) for i in rows)
+        found.append(
+            PartCounts(
+                names[number] if names else f"site {number + 1}",
+                len(rows),
+                len({patients[i] for i in rows}),
+                {name: counts[label] for label, name in enumerate(classes)},
+            )
+        )
+    return found
 
 
 def split_validation(
@@ -81,6 +101,83 @@ def split_validation(
         chosen.update(names[i] for i in rng.permutation(len(names))[: max(0, count)])
     validates = np.array([patient in chosen for patient in patients], dtype=bool)
     return np.flatnonzero(~validates), np.flatnonzero(validates)
+
+
+def _deal(
+    by_class: list[list[str]], n: int, how: Partition, rng: np.random.Generator
+) -> list[list[str]]:  # fmt: skip
+    """Patient names for each of ``n`` sites."""
+    if how.kind == SHARDS:
+        return _by_shards(by_class, n, int(how.value), rng)
+    dealt: list[list[str]] = [[] for _ in range(n)]
+    once = _shares(n, how.value, rng) if how.kind == QUANTITY else None
+    at = 0
+    for names in by_class:
+        shuffled = _shuffled(names, rng)
+        if how.kind == IID:
+            for name in shuffled:
+                dealt[at % n].append(name)
+                at += 1
+        else:
+            shares = _shares(n, how.value, rng) if once is None else once
+            for part, names_here in zip(dealt, _cut(shuffled, shares), strict=True):
+                part.extend(names_here)
+    return dealt
+
+
+def _by_shards(
+    by_class: list[list[str]], n: int, each: int, rng: np.random.Generator
+) -> list[list[str]]:  # fmt: skip
+    """``each`` pieces of one class a site, dealt at random."""
+    most = n * each
+    if most < len(by_class):
+        least = math.ceil(len(by_class) / n)
+        raise DataError(
+            f"{SHARDS}:{each} for {n} sites leaves some of the {len(by_class)} classes with nobody: use "
+            f"{SHARDS}:{least} or more sites"
+        )
+    if most > sum(map(len, by_class)):
+        raise DataError(f"there are too few patients for {most} pieces: use fewer sites, or a smaller K")
+    pieces: list[list[str]] = []
+    for names, count in zip(by_class, _pieces_of([len(names) for names in by_class], most), strict=True):
+        shuffled = _shuffled(names, rng)
+        ends = [len(shuffled) * k // count for k in range(count + 1)]
+        pieces += [shuffled[start:end] for start, end in pairwise(ends)]
+    order = rng.permutation(most).reshape(n, each)
+    return [[name for piece in own for name in pieces[piece]] for own in order]
+
+
+def _pieces_of(sizes: list[int], total: int) -> list[int]:
+    """How many pieces to cut each class into: at least one, then as equal in size as can be (D'Hondt's quotients)."""
+    counts = [1] * len(sizes)
+    for _ in range(total - len(sizes)):
+        largest = max(range(len(sizes)), key=lambda i: (sizes[i] / (counts[i] + 1), -i))
+        counts[largest] += 1
+    return counts
+
+
+def _by_file(sites: Sequence[str] | None, n: int) -> list[np.ndarray]:
+    if sites is None:
+        raise DataError(
+            f"{BY_FILE} needs data that name their sites: a folder a site, or a CSV with a column site"
+        )
+    names = sorted(set(sites))
+    if len(names) != n:
+        raise DataError(f"the data name {len(names)} sites, not {n}: with {BY_FILE} use one shard a site")
+    where = {name: number for number, name in enumerate(names)}
+    rows: list[list[int]] = [[] for _ in names]
+    for index, site in enumerate(sites):
+        rows[where[site]].append(index)
+    return [np.array(own, dtype=np.int64) for own in rows]
+
+
+def _shuffled(names: list[str], rng: np.random.Generator) -> list[str]:
+    return [names[i] for i in rng.permutation(len(names))]
+
+
+def _shares(n: int, alpha: float, rng: np.random.Generator) -> np.ndarray:
+    drawn: np.ndarray = rng.dirichlet([alpha] * n)
+    return drawn
 
 
 def _images_by_patient(patients: Sequence[str]) -> dict[str, list[int]]:

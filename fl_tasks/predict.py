@@ -13,6 +13,8 @@ import numpy as np
 from fl_protocol.errors import DataError
 from fl_protocol.modelfile import DIGEST_KEY, ModelFile, read_header
 from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
+from fl_tasks.defaults import DEFAULT_TASK
+from fl_tasks.preprocessing import channels_of
 
 if TYPE_CHECKING:
     from fl_tasks.torch_task import TorchTask
@@ -30,6 +32,8 @@ class Described:
     model: str
     classes: tuple[str, ...]
     image_size: int
+    task: str
+    channels: int
 
 
 def predict(model_file: str | Path, paths: Iterable[str | Path], device: str = "auto") -> list[Row]:
@@ -61,17 +65,15 @@ def describe(file: ModelFile) -> Described:
     """Model, classes and image size. Raises DataError if they are missing or from a newer Hilum."""
     try:
         classes = tuple(str(name) for name in json.loads(file.metadata["classes"]))
-        found = Described(file.metadata["model"], classes, int(file.metadata["image_size"]))
-        preprocessing = json.loads(file.metadata["preprocessing"])
+        size, channels = int(file.metadata["image_size"]), channels_of(file.metadata["preprocessing"])
+        model, task = file.metadata["model"], file.metadata.get("task", DEFAULT_TASK)
     except (KeyError, ValueError, TypeError):
         raise DataError(
             f"{file.path} does not say how to use it: give a global.safetensors of a Hilum run"
         ) from None
-    from fl_tasks.chest_xray import PREPROCESSING
-
-    if preprocessing != PREPROCESSING:
+    if channels is None:
         raise DataError(f"{file.path} wants preprocessing this Hilum does not know: update Hilum")
-    return found
+    return Described(model, classes, size, task, channels)
 
 
 def images_below(path: Path) -> Iterator[Path]:
@@ -86,33 +88,44 @@ def images_below(path: Path) -> Iterator[Path]:
             yield found
 
 
-def _pixels(path: Path, size: int) -> np.ndarray | str:
+def _pixels(path: Path, described: Described) -> np.ndarray | str:
     """The image's pixels, or why there are none."""
-    from fl_tasks.images import read_grey
+    from fl_tasks.images import read_image
 
     try:
-        return read_grey(path, size)
+        return read_image(path, described.image_size, described.channels)
     except DataError as error:
         return str(error)
 
 
+def _task(file: ModelFile, described: Described, device: str) -> TorchTask:
+    """The task that made the model. Raises DataError if there is none such here, or it knows other classes."""
+    from fl_tasks.base import Place, get_task, task_names
+    from fl_tasks.torch_task import TorchTask
+
+    known = described.task in task_names()
+    task = get_task(described.task, Place(device)) if known else None
+    if not isinstance(task, TorchTask):
+        raise DataError(f"{file.path} is a model of task {described.task!r}, which cannot predict here")
+    if described.classes != task.classes:
+        raise DataError(
+            f"{file.path} knows other classes than {described.task} has: it is of another version; fetch it again"
+        )
+    return task
+
+
 class _Scorer:
     def __init__(self, file: ModelFile, described: Described, device: str) -> None:
-        from fl_tasks.base import Model, Place, get_task
-        from fl_tasks.defaults import DEFAULT_TASK
+        from fl_tasks.base import Model
         from fl_tasks.params import file_params
 
-        self._task: TorchTask = get_task(DEFAULT_TASK, Place(device))  # type: ignore[assignment]
-        if described.classes != self._task.classes:
-            raise DataError(
-                f"{file.path} knows other classes than chest X-rays have: give a chest-xray model"
-            )
+        self._task = _task(file, described, device)
         self._model = Model(file_params(file), file.metadata)
         self._described = described
 
     def rows(self, paths: list[Path]) -> list[Row]:
         """Rows in the order of ``paths``."""
-        read = [_pixels(path, self._described.image_size) for path in paths]
+        read = [_pixels(path, self._described) for path in paths]
         rows: list[Row] = [{"file": str(path)} for path in paths]
         pixels = {index: found for index, found in enumerate(read) if isinstance(found, np.ndarray)}
         for row, found in zip(rows, read, strict=True):

@@ -9,9 +9,9 @@ from fl_protocol.errors import ConfigError
 if TYPE_CHECKING:
     from torch import nn
 
-HILUM_CNN = "hilum-cnn"
+HILUM_CNN, TINY_CNN = "hilum-cnn", "tiny-cnn"
 ZOO_NAMES = ("shufflenet_v2_x0_5", "mobilenet_v3_small", "resnet18", "efficientnet_b0")
-MODEL_NAMES = (HILUM_CNN, *ZOO_NAMES)
+MODEL_NAMES = (HILUM_CNN, TINY_CNN, *ZOO_NAMES)
 
 
 def check_name(name: str) -> str:
@@ -21,12 +21,16 @@ def check_name(name: str) -> str:
     return name
 
 
-def build(name: str, num_classes: int) -> nn.Module:
-    """A new model with one input channel and ``num_classes`` logits, drawn from torch's current seed."""
+def build(name: str, num_classes: int, channels: int = 1) -> nn.Module:
+    """A new model for images of ``channels`` channels with ``num_classes`` logits, drawn from torch's current seed."""
     if check_name(name) == HILUM_CNN:
         from fl_tasks.models.hilum_cnn import HilumCnn
 
-        return HilumCnn(num_classes)
+        return HilumCnn(num_classes, channels)
+    if name == TINY_CNN:
+        from fl_tasks.models.tiny_cnn import TinyCnn
+
+        return TinyCnn(num_classes, channels)
     from fl_tasks.models import zoo
 
-    return zoo.build(name, num_classes)
+    return zoo.build(name, num_classes, channels)

@@ -38,11 +38,11 @@ class Block(nn.Module):
 
 
 class HilumCnn(nn.Module):
-    """(n, 1, s, s) grey images -> (n, num_classes) logits, for any s of at least 16."""
+    """(n, channels, s, s) images -> (n, num_classes) logits, for any s of at least 16."""
 
-    def __init__(self, num_classes: int) -> None:
+    def __init__(self, num_classes: int, channels: int = 1) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(1, WIDTHS[0], 5, stride=2, padding=2, bias=False)
+        self.stem = nn.Conv2d(channels, WIDTHS[0], 5, stride=2, padding=2, bias=False)
         self.stem_norm = nn.GroupNorm(GROUPS, WIDTHS[0])
         pairs = itertools.pairwise(WIDTHS)
         self.blocks = nn.Sequential(*(Block(before, after) for before, after in pairs))

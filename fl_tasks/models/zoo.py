@@ -1,4 +1,4 @@
-"""torchvision's small models with one grey input channel and our number of classes. Weights are never downloaded."""
+"""torchvision's small models with our number of channels and classes. Weights are never downloaded."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from torch import nn
 from fl_tasks.torchvision_door import models
 
 
-def build(name: str, num_classes: int) -> nn.Module:
-    """The model of that name with a one-channel stem, randomly initialised."""
+def build(name: str, num_classes: int, channels: int = 1) -> nn.Module:
+    """The model of that name with a stem of ``channels`` channels, randomly initialised."""
     make: Callable[..., nn.Module] = getattr(models, name)
     module = make(weights=None, num_classes=num_classes)
-    _grey_stem(module)
+    if channels == 1:
+        _grey_stem(module)
     return module
 
 

@@ -11,14 +11,31 @@ from fl_tasks.base import Cancelled, Place, Watch, get_task, load_plugin, regist
 
 
 def test_an_unknown_task_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(ConfigError, match=r"unknown task 'xray': use one of .*chest-xray"):
+    with pytest.raises(
+        ConfigError, match=r"unknown task 'xray': use one of chest-xray, cifar10, .*medmnist:NAME, mnist$"
+    ):
         get_task("xray")
+    with pytest.raises(ConfigError, match=r"use one of .*medmnist:bloodmnist, medmnist:breastmnist"):
+        get_task("medmnist:blood")
 
 
 def test_naming_tasks_loads_no_torch() -> None:
-    code = "import sys; from fl_tasks.base import task_names; print(task_names(), 'torch' in sys.modules)"
+    code = "import sys; from fl_tasks.base import task_names; print(*task_names(), *{'torch', 'numpy'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "['chest-xray'] False"
+    names = done.stdout.split()
+    assert {"chest-xray", "mnist", "cifar10", "medmnist:pneumoniamnist", "medmnist:pathmnist"} <= {*names}
+    assert "torch" not in names
+
+
+def test_a_set_with_several_labels_an_image_is_no_task_and_says_why() -> None:
+    with pytest.raises(ConfigError, match=r"'medmnist:chestmnist' \(its images have several labels each"):
+        get_task("medmnist:chestmnist")
+
+
+@pytest.mark.parametrize("name", ["medmnist:chestmnist", "medmnist:", "medmnist", "MNIST", "medmnist:../x"])
+def test_a_family_is_no_door_to_other_names(name: str) -> None:
+    with pytest.raises(ConfigError, match="unknown task"):
+        get_task(name)
 
 
 def test_a_plugin_registers_and_does_not_replace(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,7 +80,7 @@ def test_shards_share_nothing(task: ChestXray, folder: Folder) -> None:
         ({"shard": 4, "shards": 3}, "shard 4/3 does not exist"),
         ({"shards": 0, "shard": 0}, "does not exist"),
         ({"shard": 1, "shards": 50}, "too few for 50 shards"),
-        ({"partition": "odd"}, "use iid or dirichlet"),
+        ({"partition": "odd"}, "use iid, dirichlet:ALPHA"),
         ({"role": "odd"}, "unknown role"),
     ],
 )

@@ -10,3 +10,12 @@ def test_the_defaults_exist() -> None:
     assert check_name(DEFAULT_MODEL) == DEFAULT_MODEL
     assert defaults_for(DEFAULT_TASK) is defaults_for("a plug-in's task") is DEFAULTS[DEFAULT_TASK]
     assert defaults_for(DEFAULT_TASK).local_epochs == 1
+    assert defaults_for(DEFAULT_TASK).model == DEFAULT_MODEL
+
+
+def test_a_family_shares_its_defaults() -> None:
+    assert (
+        defaults_for("medmnist:pathmnist") is defaults_for("medmnist:pneumoniamnist") is DEFAULTS["medmnist"]
+    )
+    for found in DEFAULTS.values():
+        assert check_name(found.model)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from sklearn.metrics import roc_auc_score
 
 from fl_tasks import metrics
 
@@ -139,3 +140,22 @@ def test_what_a_site_measures() -> None:
     one_class = metrics.at_a_site(np.ones(2, int), np.array([[0.5, 0.5], [0.1, 0.9]]))
     assert set(one_class) == {"ece"}, "no sensitivity without both classes"
     assert set(metrics.at_a_site(np.array([0, 2]), np.full((2, 3), 1 / 3))) == {"ece"}
+
+
+def test_several_classes_are_held_against_the_rest_as_scikit_learn_does() -> None:
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, 4, 300)
+    probabilities = rng.dirichlet(np.ones(4), 300)
+    probabilities[np.arange(300), labels] += 0.2
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    expected = roc_auc_score(labels, probabilities, multi_class="ovr", average="macro")
+    assert metrics.macro_auroc(labels, probabilities) == pytest.approx(expected)
+    assert metrics.summary(labels, probabilities)["auroc"] == pytest.approx(expected)
+    few = labels < 2  # two classes occur: the others say nothing
+    only = [roc_auc_score(labels[few] == k, probabilities[few, k]) for k in (0, 1)]
+    assert metrics.macro_auroc(labels[few], probabilities[few]) == pytest.approx(np.mean(only))
+    assert math.isnan(metrics.macro_auroc(labels[labels == 2], probabilities[labels == 2]))
+    shown = json.loads(
+        json.dumps(metrics.report(labels, probabilities, labels, list("abcd")), allow_nan=False)
+    )
+    assert np.array(shown["confusion"]).shape == (4, 4) and "roc" not in shown

@@ -22,12 +22,25 @@ def test_every_model_takes_a_grey_image_and_trains(name: str) -> None:
     assert all(weight.grad is not None for weight in module.parameters())
     params = params_of(module)
     assert not [key for key in params if "num_batches_tracked" in key]
-    assert any("running_mean" in key for key in params) == (name != "hilum-cnn")
+    assert any("running_mean" in key for key in params) == (name not in ("hilum-cnn", "tiny-cnn"))
 
 
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_model_takes_rgb_images(name: str) -> None:
+    module = build(name, 9, 3).eval()
+    assert module(torch.randn(1, 3, 64, 64)).shape == (1, 9)
+
+
+def test_the_tiny_one_has_the_size_of_lenet() -> None:
+    weights = sum(weight.numel() for weight in build("tiny-cnn", 10).parameters())
+    assert 50_000 < weights < 65_000
+    assert build("tiny-cnn", 10)(torch.randn(2, 1, 28, 28)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("name", ["hilum-cnn", "tiny-cnn"])
 @pytest.mark.parametrize("size", [32, 33, 64, 97])
-def test_our_own_takes_any_size_and_works_in_place_nowhere(size: int) -> None:
-    module = build("hilum-cnn", 3)
+def test_our_own_take_any_size_and_work_in_place_nowhere(name: str, size: int) -> None:
+    module = build(name, 3)
     assert module(torch.randn(1, 1, size, size)).shape == (1, 3)
     assert not any(getattr(part, "inplace", False) for part in module.modules())
     assert not any(isinstance(part, nn.BatchNorm2d) for part in module.modules())

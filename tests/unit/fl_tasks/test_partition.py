@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_tasks.folder import list_images
-from fl_tasks.partition import parse_partition, parts, split_validation
+from fl_tasks.partition import parts, split_validation, table_of_parts
+from fl_tasks.partition_kind import parse_partition
 
 images = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 25)), min_size=1, max_size=80)
-partitions = st.one_of(st.just("iid"), st.sampled_from([0.001, 0.1, 1.0, 100.0]).map("dirichlet:{}".format))
+alphas = st.sampled_from([0.001, 0.1, 1.0, 100.0])
+partitions = st.one_of(st.just("iid"), alphas.map("dirichlet:{}".format), alphas.map("quantity:{}".format))
 
 
 def columns(rows: list[tuple[int, int]]) -> tuple[list[int], list[str]]:
@@ -76,9 +78,10 @@ def test_seeds_and_counts_give_other_parts() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "IID", "dirichlet", "dirichlet:", "dirichlet:x", "dirichlet:0", "dirichlet:nan",
-                                  "dirichlet:-1", "dirichlet:inf", "shards:2"])  # fmt: skip
+                                  "dirichlet:-1", "dirichlet:inf", "shards", "shards:0", "shards:-1", "shards:1.5", "shards:x", "quantity:0",
+                                  "by-file:2", "shards:1001", "shards:99999999999999999999"])  # fmt: skip
 def test_a_bad_partition_says_what_there_is(text: str) -> None:
-    with pytest.raises(ConfigError, match="use iid or dirichlet:ALPHA"):
+    with pytest.raises(ConfigError, match="use iid, dirichlet:ALPHA, shards:K"):
         parse_partition(text)
 
 
@@ -99,3 +102,95 @@ def test_real_shards_and_validation(real_data: object) -> None:
     _, held_out = split_validation(labels, patients, 0)
     assert len(held_out) / len(files) == pytest.approx(0.15, abs=0.02)
     assert np.mean([labels[i] for i in held_out]) == pytest.approx(0.718, abs=0.03)
+
+
+def test_a_shard_has_k_classes_at_most_and_every_class_has_an_owner() -> None:
+    labels = [i % 10 for i in range(2000)]
+    patients = [f"p{i}" for i in range(2000)]
+    for each in (1, 2, 3):
+        dealt = parts(labels, patients, 20, f"shards:{each}", seed=4)
+        assert sorted(np.concatenate(dealt).tolist()) == list(range(2000))
+        seen = [{labels[i] for i in part} for part in dealt]
+        assert max(map(len, seen)) == each
+        assert set.union(*seen) == set(range(10))
+        assert max(map(len, dealt)) <= 1.2 * min(map(len, dealt))
+
+
+@given(images, st.integers(1, 6), st.integers(1, 3), st.integers(0, 1000))
+def test_shards_are_complete_and_disjoint(
+    rows: list[tuple[int, int]], n: int, each: int, seed: int
+) -> None:  # fmt: skip
+    labels, patients = columns(rows)
+    people = len(set(patients))
+    assume(people >= n * each and n * each >= 2)
+    dealt = parts(labels, patients, n, f"shards:{each}", seed)
+    assert sorted(np.concatenate(dealt).tolist()) == list(range(len(rows)))
+    assert sum(len({patients[i] for i in part}) for part in dealt) == people
+    assert all(len(part) for part in dealt)
+
+
+def test_shards_that_cannot_be_say_what_could() -> None:
+    labels, patients = [i % 10 for i in range(100)], [f"p{i}" for i in range(100)]
+    with pytest.raises(
+        DataError, match=r"shards:2 for 3 sites leaves some of the 10 classes .* use shards:4"
+    ):
+        parts(labels, patients, 3, "shards:2")
+    with pytest.raises(DataError, match="too few patients for 120 pieces"):
+        parts(labels, patients, 60, "shards:2")
+
+
+def test_quantity_skew_changes_sizes_and_not_classes() -> None:
+    labels = [int(i % 4 != 0) for i in range(4000)]
+    patients = [f"p{i}" for i in range(4000)]
+    dealt = parts(labels, patients, 8, "quantity:0.5", seed=1)
+    sizes = [len(part) for part in dealt]
+    assert max(sizes) > 5 * min(sizes)
+    large = [part for part in dealt if len(part) > 200]
+    shares = [np.mean([labels[i] for i in part]) for part in large]
+    assert len(large) >= 3 and shares == pytest.approx([0.75] * len(large), abs=0.02)
+
+
+def test_by_file_takes_the_sites_as_they_are() -> None:
+    labels, patients, sites = [0, 1, 0, 1, 1], ["a", "a", "b", "c", "a"], ["N", "S", "N", "S", "W"]
+    dealt = parts(labels, patients, 3, "by-file", 0, sites)
+    assert [part.tolist() for part in dealt] == [[0, 2], [1, 3], [4]]
+    assert [part.tolist() for part in parts(labels, patients, 3, "by-file", 9, sites)] == [
+        [0, 2],
+        [1, 3],
+        [4],
+    ]
+    with pytest.raises(DataError, match="name 3 sites, not 2"):
+        parts(labels, patients, 2, "by-file", 0, sites)
+    with pytest.raises(DataError, match="by-file needs data that name their sites"):
+        parts(labels, patients, 2, "by-file")
+
+
+def test_a_draw_that_leaves_a_site_empty_is_filled_from_the_fullest() -> None:
+    labels, patients = [0] * 30, [f"p{i}" for i in range(30)]
+    sizes = sorted(len(part) for part in parts(labels, patients, 5, "dirichlet:0.001"))
+    assert sizes == [1, 1, 1, 1, 26]
+
+
+def test_the_table_counts_what_each_part_holds() -> None:
+    labels, patients = [0, 1, 1, 0], ["a", "a", "b", "c"]
+    dealt = parts(labels, patients, 2, "iid", 0)
+    table = table_of_parts(labels, patients, dealt, ["no", "yes"])
+    assert [row.site for row in table] == ["site 1", "site 2"]
+    assert sum(row.images for row in table) == 4 and sum(row.patients for row in table) == 3
+    assert sum(row.classes["yes"] for row in table) == 2
+    assert table_of_parts(labels, patients, dealt, ["no", "yes"], ["north", "south"])[1].site == "south"
+
+
+def test_parts_stay_what_they_were() -> None:
+    """A resumed federation deals again: the same seed must give the same parts as the version before."""
+    labels, patients = [i % 2 for i in range(12)], [f"p{i:02d}" for i in range(12)]
+    assert [part.tolist() for part in parts(labels, patients, 3, "dirichlet:0.5", 7)] == [
+        [0, 8],
+        [1, 3, 4, 5, 6, 7, 10, 11],
+        [2, 9],
+    ]
+    assert [part.tolist() for part in parts(labels, patients, 3, "iid", 7)] == [
+        [4, 8, 9, 11],
+        [0, 5, 7, 10],
+        [1, 2, 3, 6],
+    ]

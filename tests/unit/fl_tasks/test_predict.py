@@ -90,7 +90,8 @@ def test_a_file_with_one_bit_changed(model_file: Path, tmp_path: Path) -> None:
         ({"preprocessing": json.dumps({"version": 2})}, "update Hilum"),
         ({"preprocessing": "{"}, "does not say how to use it"),
         ({"image_size": "big"}, "does not say how to use it"),
-        ({"classes": '["CAT", "DOG"]'}, "other classes"),
+        ({"classes": '["CAT", "DOG"]'}, "other classes than chest-xray has"),
+        ({"task": "no-such-task"}, "is a model of task 'no-such-task', which cannot predict here"),
         ({"model": "resnet18"}, "tensor .* use a file of the same model"),
     ],
 )

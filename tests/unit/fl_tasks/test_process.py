@@ -153,7 +153,7 @@ def test_an_unknown_task_and_a_missing_model_are_the_operators(running: Running)
     failed = running.answer()
     assert isinstance(failed, Failed)
     assert failed.kind == "data"
-    assert "chest-xray, echo" in failed.message
+    assert "chest-xray, cifar10, echo, " in failed.message
     running.process.submit(Evaluate(running.options(), str(running.tmp / "absent.safetensors")))
     failed = running.answer()
     assert isinstance(failed, Failed)
