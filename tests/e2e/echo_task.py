@@ -1,7 +1,8 @@
 """A plug-in task without torch and without images, so that a round takes as long as its messages.
 
-An update is a pure function of the model, the plan's seed, the round and the shard. Models are ``tiny`` (28 bytes) or
+An update is a pure function of the model, the plan's seed, the round and the shard, and of what the site keeps. Models are ``tiny`` (28 bytes) or
 ``mb-N`` (N MB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
+With ``ECHO_HELD_OUT`` so many examples are held out, and models are scored on them.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch, register
+from fl_tasks.base import Dataset, Kept, Model, Place, Score, Update, Watch, register
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, file_params, first_mismatch
 
@@ -44,8 +45,9 @@ class Echo:
 
     def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
         watch.check()
-        count = 10 + options.shard
-        return Dataset(DataSummary(count, count, count, 0, classes={"echo": count}), count, (), options.shard)
+        count, held_out = 10 + options.shard, int(os.environ.get("ECHO_HELD_OUT", "0"))
+        summary = DataSummary(count, count, count, held_out, classes={"echo": count})
+        return Dataset(summary, count, (), options.shard)
 
     def initialise(self, model: str, image_size: int, seed: int, init: Path | None) -> Model:
         specs = specs_of(model)
@@ -63,15 +65,26 @@ class Echo:
         watch.progress(1.0, 0.5)
         specs = tuple(TensorSpec(name, tuple(model.params[name].shape)) for name in sorted(model.params))
 
+        def own(spec: TensorSpec) -> np.ndarray:
+            return model.kept.control.get(spec.name, np.zeros(spec.shape, np.float32))
+
         def delta(spec: TensorSpec) -> np.ndarray:
-            moved: np.ndarray = _values(spec, plan.seed) - np.float32(0.1) * model.params[spec.name]
+            moved: np.ndarray = (
+                _values(spec, plan.seed) - np.float32(0.1) * model.params[spec.name] - own(spec)
+            )
             return moved.astype(np.float32)
 
-        return Update(LazyParams(specs, delta), dataset.num_examples, {"loss": 1.0 / dataset.num_examples})
+        told = {"loss": 1.0 / dataset.num_examples}
+        if not plan.control_variates:
+            return Update(LazyParams(specs, delta), dataset.num_examples, told)
+        plus = LazyParams(specs, lambda spec: _values(spec, plan.seed + 1))
+        growth = LazyParams(specs, lambda spec: plus[spec.name] - own(spec))
+        return Update(LazyParams(specs, delta), dataset.num_examples, told, growth, Kept(plus))
 
     def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
         first = next(iter(sorted(model.params)))
-        return Score({"loss": float(np.abs(model.params[first]).mean())}, {} if detail else None)
+        loss = float(np.abs(model.params[first]).mean())
+        return Score({"loss": loss}, {} if detail else None, {"examples": dataset.summary.val_images})
 
 
 def _values(spec: TensorSpec, seed: int) -> np.ndarray:

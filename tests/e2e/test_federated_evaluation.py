@@ -1,0 +1,59 @@
+"""Sites score the global model: those who train, those who only score, and one that keeps its figures to itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from aggregator.cohort import draw
+from tests.e2e.processes import Programs, until
+
+NAMES = ("edge1", "edge2", "edge3")
+PRIVATE, IDLE = "edge3", "edge1"
+SEED = next(s for s in range(99) if IDLE not in draw(NAMES, 2, seed=s, round_number=1, attempt=1))
+
+
+def figures(programs: Programs) -> dict[str, str]:
+    """By client, the names of the measures that ``fl-agg status`` shows (without counts)."""
+    status = programs.start(
+        "fl-agg", "status", "--broker", programs.broker, "--job", programs.job, "--json", name="status"
+    )
+    assert status.wait() == 0
+    clients = json.loads(status.out)["clients"]
+    return {name: " ".join(set(told["figures"] or {}) - {"examples"}) for name, told in clients.items()}
+
+
+def test_figures_of_every_site_that_shares_them(programs: Programs) -> None:
+    gate = programs.folder / "gate"
+    held_out = {"edge1": "4", "edge2": "8", "edge3": "2"}
+    agg = programs.agg(
+        "--rounds", 1, "--min-clients", 3, "--cohort", 2, "--eval-cohort", "1.0", "--seed", SEED
+    )  # fmt: skip
+    edges = {
+        name: programs.edge(
+            name, "--shard", f"{name[-1]}/3", *(["--private-metrics"] if name == PRIVATE else []),
+            env={"ECHO_GATE": str(gate), "ECHO_HELD_OUT": held_out[name]},
+        )
+        for name in NAMES
+    }  # fmt: skip
+    edges[IDLE].says("round=1 scored loss=")
+    assert "joined of=" not in edges[IDLE].out, "it was not asked to train"
+    until(lambda: figures(programs).get(IDLE) == "loss", "fl-agg status tells how the model did there")
+    gate.touch()
+    edges[PRIVATE].says("round=1 scored loss=")
+    assert agg.wait() == 0, agg.told()
+    assert [edge.wait() for edge in edges.values()] == [0, 0, 0]
+
+    (record,) = programs.rounds()
+    assert record["cohort"] == ["edge2", "edge3"]
+    assert {name: row["examples"] for name, row in record["sites"].items()} == {"edge1": 4, "edge2": 8}
+    losses = [record["sites"][name]["loss"] for name in ("edge1", "edge2")]
+    assert losses[0] == losses[1], "of one model"
+    means = record["client_metrics"]
+    assert means["eval_loss"] == pytest.approx(losses[0])
+    assert means["eval_examples"] == 12
+    assert means["loss"] == pytest.approx(1 / 12), "edge3 told nothing of its training either"
+    report = (programs.run_dir / "report.html").read_text()
+    assert 'id="sites"' in report
+    assert "Share no figures" in report
