@@ -52,6 +52,7 @@ from fl_tasks.jobs import (
 from fl_tasks.local_round import Given
 from fl_tasks.params import write_params
 from fl_tasks.process import read_frame, round_of, write_frame
+from fl_tasks.remarks import remarks_on
 
 PROGRESS_EVERY_S = 0.5
 DATASETS_KEPT = 2
@@ -151,7 +152,8 @@ class Worker:
         task = self._task(request.options.task)
         self._datasets.pop(request.options, None)  # asked for anew: the folder may have changed
         dataset = self._dataset(request.options, watch)
-        return Prepared(dataset.summary, dataset.problems, dataset.num_examples, task.device())
+        problems = (*remarks_on(dataset.summary, request.options), *dataset.problems)
+        return Prepared(dataset.summary, problems, dataset.num_examples, task.device())
 
     def _deal(self, request: Deal, watch: Watch) -> Dealt:
         task = self._task(request.options.task)

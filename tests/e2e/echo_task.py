@@ -3,6 +3,7 @@
 An update is a pure function of the model, the plan's seed, the round and the shard, and of what the site keeps. Models are ``tiny`` (28 bytes) or
 ``mb-N`` (N MB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
 With ``ECHO_HELD_OUT`` so many examples are held out, and models are scored on them.
+With ``ECHO_DIVERGES`` training fails.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.base import Dataset, Kept, Model, Place, Score, Update, Watch, register
+from fl_tasks.base import Dataset, Diverged, Kept, Model, Place, Score, Update, Watch, register
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, file_params, first_mismatch
 
@@ -64,6 +65,9 @@ class Echo:
         _wait(watch)
         watch.progress(1.0, 0.5)
         specs = tuple(TensorSpec(name, tuple(model.params[name].shape)) for name in sorted(model.params))
+
+        if os.environ.get("ECHO_DIVERGES"):
+            raise Diverged("the loss is not finite at step 3 of 9: lower --learning-rate")
 
         def own(spec: TensorSpec) -> np.ndarray:
             return model.kept.control.get(spec.name, np.zeros(spec.shape, np.float32))

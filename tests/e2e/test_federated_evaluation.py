@@ -57,3 +57,18 @@ def test_figures_of_every_site_that_shares_them(programs: Programs) -> None:
     report = (programs.run_dir / "report.html").read_text()
     assert 'id="sites"' in report
     assert "Share no figures" in report
+
+
+def test_a_site_whose_training_diverges_says_so_and_the_round_goes_on_without_it(programs: Programs) -> None:
+    agg = programs.agg("--rounds", 2, "--min-clients", 3, "--quorum", 2, "--grace", 20)
+    well = [programs.edge(f"edge{k}", "--shard", f"{k}/3") for k in (1, 2)]
+    ill = programs.edge("edge3", "--shard", "3/3", env={"ECHO_DIVERGES": "yes"})
+    assert agg.wait() == 0, agg.told()
+    assert [edge.wait() for edge in (*well, ill)] == [0, 0, 0], "it stays for the next round"
+    for record in programs.rounds():
+        assert (record["outcome"], record["accepted"]) == ("closed_short", ["edge1", "edge2"])
+        (refusal,) = record["rejected"]
+        assert refusal["client_id"] == "edge3"
+        assert refusal["reason"].startswith("declined: the loss is not finite at step 3 of 9")
+        assert record["stragglers"] == [], "it answered"
+    assert ill.out.count("declined reason=") == 2

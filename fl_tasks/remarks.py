@@ -1,0 +1,30 @@
+"""What a person should know of a site's data before a round, whatever the task: read off the counts alone. Pure."""
+
+from __future__ import annotations
+
+from fl_protocol.messages import DataSummary
+from fl_tasks.jobs import TRAIN, DataOptions
+
+
+def remarks_on(summary: DataSummary, options: DataOptions) -> tuple[str, ...]:
+    """Lines, each with what follows from it. None of them keeps a site from taking part."""
+    if options.role != TRAIN or not summary.images:
+        return ()
+    said = []
+    if options.shards > 1 and summary.patients == 1:
+        said.append(
+            f"part {options.shard} of {options.shards} has one patient: the draw of {options.partition} leaves some "
+            "parts little, and a part that it leaves nobody is given one; it trains, and weighs as little"
+        )
+    classes = summary.classes or {}
+    occurring = [name for name, count in classes.items() if count]
+    if len(classes) > 1 and len(occurring) == 1:
+        said.append(
+            f"every image here is {occurring[0]}: this site trains, but its AUROC, sensitivity and specificity "
+            "cannot be measured"
+        )
+    if len(classes) > 1 and not summary.val_images:
+        said.append(
+            "too few patients to hold one out: this site trains, but the global model is not scored here"
+        )
+    return tuple(said)

@@ -1,0 +1,30 @@
+from __future__ import annotations
+
+from fl_protocol.messages import DataSummary
+from fl_tasks.jobs import EVAL, DataOptions
+from fl_tasks.remarks import remarks_on
+
+OPTIONS = DataOptions("chest-xray", "/x", 64, "/c", 3, 8, "dirichlet:0.01")
+USUAL = DataSummary(40, 30, 34, 6, classes={"NORMAL": 10, "PNEUMONIA": 30})
+
+
+def test_nothing_is_said_of_usual_data_or_of_a_test_set() -> None:
+    assert remarks_on(USUAL, OPTIONS) == ()
+    one_class = DataSummary(4, 1, 0, 0, classes={"NORMAL": 4, "PNEUMONIA": 0})
+    assert remarks_on(one_class, DataOptions("chest-xray", "/x", 64, "/c", role=EVAL)) == ()
+    assert remarks_on(DataSummary(0, 0, 0, 0), OPTIONS) == ()
+
+
+def test_a_draw_that_leaves_a_part_nearly_empty_is_told() -> None:
+    said = remarks_on(DataSummary(2, 1, 2, 0, classes={"NORMAL": 0, "PNEUMONIA": 2}), OPTIONS)
+    assert [line.split(":")[0] for line in said] == [
+        "part 3 of 8 has one patient",
+        "every image here is PNEUMONIA",
+        "too few patients to hold one out",
+    ]
+    assert "dirichlet" in said[0]
+
+
+def test_a_whole_folder_of_one_patient_was_not_drawn() -> None:
+    whole = DataOptions("chest-xray", "/x", 64, "/c")
+    assert not any("part" in line for line in remarks_on(DataSummary(2, 1, 2, 1), whole))
