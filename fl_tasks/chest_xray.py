@@ -17,7 +17,7 @@ from fl_tasks.augment import Augmentation, augmented_batch, plain_batch
 from fl_tasks.base import Dataset, Watch
 from fl_tasks.dealing import Shards
 from fl_tasks.defaults import DEFAULT_TASK, DEFAULTS
-from fl_tasks.folder import CLASSES, ImageFile, list_images
+from fl_tasks.folder import CLASSES, ImageFile, foreign_classes, list_images
 from fl_tasks.image_cache import Loaded, load_images
 from fl_tasks.jobs import DataOptions
 from fl_tasks.preprocessing import preprocessing
@@ -68,7 +68,10 @@ class ChestXray(TorchTask):
         files = list_images(options.data, options.role)
         own = [files[row] for row in dealt_rows(_listing(files), options)[options.shard - 1]]
         loaded = load_images(own, _size(options), Path(options.cache), watch.check)
-        return as_dataset(_examples(own, loaded, options), CLASSES, options, unreadable=_lines(loaded))
+        return as_dataset(
+            _examples(own, loaded, options), CLASSES, options, unreadable=_lines(loaded),
+            remarks=foreign_classes(options.data or "", options.role),
+        )  # fmt: skip
 
     def deal(self, options: DataOptions, watch: Watch) -> Sequence[Dataset]:
         """All shards, each with the rows that :meth:`prepare` would give it, in the same order."""

@@ -85,6 +85,28 @@ def _images_in(root: Path) -> list[ImageFile]:
     return [image for label, name in enumerate(CLASSES) for image in _class_images(root, name, label)]
 
 
+def foreign_classes(data: str, role: str) -> list[str]:
+    """A line for every folder of images beside the class folders: labels that the task does not know."""
+    folder = Path(data).expanduser()
+    roots = [_root(site, role) for site in sites_of(folder, role)] or [_root(folder, role)]
+    return [line for root in roots for line in _foreign_in(root)]
+
+
+def _foreign_in(root: Path) -> list[str]:
+    counts: dict[str, int] = {}
+    for below in sorted(root.iterdir()):
+        if below.name in CLASSES or below.name.startswith(".") or not below.is_dir():
+            continue
+        with os.scandir(below) as entries:
+            counts[below.name] = sum(_is_candidate(entry) for entry in entries)
+    known = " or ".join(CLASSES)
+    return [
+        f"{name} is no class of this task: its {count} images are left out; it knows {known}"
+        for name, count in counts.items()
+        if count
+    ]
+
+
 def quick_check(data: str | None, role: str = TRAIN) -> int:
     """How many files look like images, without opening one. Raises DataError as :func:`list_images` does."""
     return len(list_images(data, role))
