@@ -84,6 +84,7 @@ def start(
     ca: cl.CaOption = None,
     cert: cl.CertOption = None,
     key: cl.KeyOption = None,
+    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
 ) -> None:
     """Run a federated training job, or go on with one.
 
@@ -134,7 +135,9 @@ def start(
     check_quorum(config)
     check_updates(config, rule)
     checked_name(job, "--job")
-    given = cl.broker_options(broker, username, password_file, tls, ca, cert, key) if broker else None
+    given = (
+        cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
+    )
 
     from aggregator.service import serve  # here, so that a slip is told at once
     from aggregator.start import RunSettings

@@ -17,9 +17,13 @@ from aggregator.publisher import Publisher
 from aggregator.round import Update
 from aggregator.rundir import RunDirectory
 from aggregator.strategy import Clients, Facts, Strategy
+from fl_protocol.errors import ConfigError
 from fl_protocol.tensors import Manifest, chunk_bytes_for
 
 LONGEST_FOLD_S = 30.0
+PASSES = 4
+FOLD_PATIENCE_S, SLOWEST_DISK = 300.0, 1_000_000.0
+"""A fold that lasts longer than this and a disk of so many bytes a second would need will not end."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +45,7 @@ class GlobalModels:
         self._run, self._publisher, self._strategy, self._inbox = run, publisher, strategy, inbox
         self._manifests: dict[str, Manifest] = {}
         self._folding: threading.Thread | None = None
+        self._fold_by = float("inf")
 
     def publish(self, digest: str) -> None:
         """Lay the model out on the broker, or lay it out again."""
@@ -61,10 +66,20 @@ class GlobalModels:
     def begin_fold(self, effect: Aggregate) -> None:
         """Fold in a thread of its own, so that frames are still answered; ends in a Folded in the inbox."""
         clients = self._run.journal.clients(effect.round_number) if self._strategy.census else None
+        num_bytes = self._run.model(effect.base).size * (2 + PASSES * len(effect.updates))
+        self._fold_by = time.monotonic() + FOLD_PATIENCE_S + num_bytes / SLOWEST_DISK
         self._folding = threading.Thread(
             target=self._fold, args=(effect, clients), name="fold-owner", daemon=True
         )
         self._folding.start()
+
+    def check_fold(self, now: float) -> None:
+        """Raises ConfigError if a fold has taken longer than the slowest disk would: nobody waits for it for ever."""
+        if now >= self._fold_by:
+            raise ConfigError(
+                f"the fold does not end: look whether the disk of {self._run.path} answers; the same command goes on "
+                "from here"
+            )
 
     def await_fold(self) -> None:
         """Let a fold under way end: cut off, it would leave half a file behind. Nobody reads the inbox any more."""
@@ -91,7 +106,7 @@ class GlobalModels:
 
     def folded(self, manifest: Manifest) -> str:
         """Remember a fold's manifest, which saves hashing the model again. Returns the digest."""
-        digest = manifest.digest
+        digest, self._fold_by = manifest.digest, float("inf")
         self._manifests[digest] = manifest
         return digest
 

@@ -18,6 +18,8 @@ from fl_protocol.transfer import WINDOW, Assembly
 SLOTS = 8
 ACK_EVERY = WINDOW // 4
 MAX_REMEMBERED = 4096
+STILL_S = 30.0
+"""An upload that showed no chunk for so long gives its slot to one that waits."""
 PASSING = frozenset({"not_invited", "wrong_round", "bad_num_examples"})
 """Reasons that may not hold the next time: training again gives the same bytes and so the same transfer."""
 
@@ -69,6 +71,7 @@ class _Upload:
     granted: bool = False
     unacknowledged: int = 0
     completed: bool = False
+    still_since: float | None = None
 
     def ack(self) -> Ack:
         return Ack(self.assembly.held.to_bytes(), WINDOW if self.granted else 0)
@@ -97,7 +100,7 @@ class Intake:
             return [SendAck(client_id, transfer, self._verdicts[key])]
         if key in self._uploads:
             upload = self._uploads[key]
-            upload.unacknowledged = 0
+            upload.unacknowledged, upload.still_since = 0, None
             return [SendAck(client_id, transfer, upload.ack())]
         if refusal:
             return [Refused(client_id, transfer, refusal, offer.round_number)]
@@ -145,6 +148,7 @@ class Intake:
         except PeerError as error:
             return [Refused(client_id, transfer, error.reason, upload.offer.round_number)]
         upload.unacknowledged += 1
+        upload.still_since = None
         effects: list[Effect] = [WriteLeaf(client_id, transfer, *leaf)] if leaf else []
         if upload.assembly.complete:
             return effects + self._complete(key)
@@ -181,6 +185,20 @@ class Intake:
             key for key, upload in self._uploads.items() if key[0] == client_id and not upload.completed
         ]:
             del self._uploads[key]
+        return self._grant()
+
+    def tick(self, now: float) -> list[Effect]:
+        """Time passed: uploads that do not move make room for those that wait. To be called every second or so."""
+        if all(upload.granted for upload in self._uploads.values()):
+            return []
+        for key, upload in list(self._uploads.items()):
+            if not upload.granted or upload.completed:
+                continue
+            if upload.still_since is None:
+                upload.still_since = now
+            elif now >= upload.still_since + STILL_S:
+                upload.granted, upload.still_since = False, None
+                self._uploads.move_to_end(key)
         return self._grant()
 
     def open_transfers(self) -> list[tuple[str, str, int]]:

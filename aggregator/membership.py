@@ -37,6 +37,7 @@ class Member:
     num_examples: int = 0
     summary: DataSummary | None = None
     device: str = ""
+    seq: int = 0
 
     @property
     def can_train(self) -> bool:
@@ -104,18 +105,18 @@ class Membership:
         return [Send(client_id, Refusal(challenge.newcomer, reason))], []
 
     def state(self, client_id: str, message: ClientState) -> Outcome:
-        """A birth, a change of state, or a last will. Only the welcomed instance's counts."""
+        """A birth, a change of state, or a last will. Only the welcomed instance's counts, and no older one."""
         member = self.members.get(client_id)
         gone = message.state in (LOST, LEFT)
         if member is None:
             return [], [ClientGone(client_id)] if gone else []
-        if member.instance != message.instance:
+        if member.instance != message.instance or message.seq < member.seq:
             return [], []
         if gone and not member.can_train and member.state == message.state:
             return [], []
         self.members[client_id] = now_is = replace(
             member, state=message.state, num_examples=message.num_examples,
-            summary=message.summary or member.summary, device=message.device or member.device,
+            summary=message.summary or member.summary, device=message.device or member.device, seq=message.seq,
         )  # fmt: skip
         if gone or (member.can_train and not now_is.can_train):
             return [], [ClientGone(client_id)]

@@ -85,6 +85,10 @@ class Receiving:
         self._perform(self.intake.gone(client_id))
         self.spool.close_client(client_id)
 
+    def tick(self, now: float) -> None:
+        """Time passed."""
+        self._perform(self.intake.tick(now))
+
     def _perform(self, effects: list[up.Effect]) -> None:
         """Perform effects in order; of a transfer whose leaf could not be kept nothing more, of others all."""
         broken: tuple[str, str] | None = None

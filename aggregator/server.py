@@ -46,9 +46,11 @@ log = logging.getLogger(__name__)
 
 INBOX_FRAMES = 64
 LONGEST_WAIT_S = 0.5
+LOOK_ABOUT_S = 2.0
 FAREWELL_S = 10.0
 REFRESH_S = 2.0
 """How far what is retained of the round may lag behind it: short rounds cost no message, long ones are seen to fill."""
+REMIND_S = 300.0
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,8 @@ class Server:
         self.ended: HilumError | None = None
         self.finished = False
         self.bytes_down = self.bytes_up = 0
+        self._seq = 0
+        self._waiting_since, self._look_about_at = time.monotonic(), 0.0
         self.recording = Recording(run, view)
         self._told: set[tuple[str, str]] = set()
         self._events: deque[ev.Event] = deque()
@@ -138,7 +142,7 @@ class Server:
         now = time.monotonic()
         if item is not None:
             self._take(item, now)
-        if item is None or now >= self._next_instant():
+        if item is None or now >= min(self._look_about_at, self._next_instant()):
             self._on_time(now)
         self._drain()
         self._settle(now)
@@ -179,8 +183,21 @@ class Server:
         return max(0.0, min(LONGEST_WAIT_S, self._next_instant() - time.monotonic()))
 
     def _on_time(self, now: float) -> None:
+        self._look_about_at = now + LOOK_ABOUT_S
         self._perform_membership(*self.membership.tick(now))
+        self.receiving.tick(now)
+        self.models.check_fold(now)
+        self._remind(now)
         self._happened(ev.Ticked())
+
+    def _remind(self, now: float) -> None:
+        """Who waits for clients hears of it again now and then: it is the one wait that only people can end."""
+        if self.federation.phase is not Phase.WAITING or self.stop_requested:
+            self._waiting_since = now
+        elif now >= self._waiting_since + REMIND_S:
+            self._waiting_since = now
+            here, needed = len(self.federation.present), self.federation.needed
+            self.view.show(seen.Warned(f"still waiting: {here} of the {needed} clients needed are here"))
 
     def _on_item(self, item: Any) -> None:
         if isinstance(item, Connected):
@@ -217,7 +234,10 @@ class Server:
         self.transport.subscribe([*topics.aggregator_filters(self.job), topics.manifest_filter(self.job)])
         self.models.publish(self.federation.base)
         self._announce(self.federation.state())
-        birth = msg.AggregatorState(True, self.instance)
+        self._say_online()
+
+    def _say_online(self, echo: str | None = None) -> None:
+        birth = msg.AggregatorState(True, self.instance, echo)
         self.publish(str(Topic(self.job, Kind.AGG)), encode(birth), retain=True)
 
     # --- frames -------------------------------------------------------------------------------------------------
@@ -288,6 +308,8 @@ class Server:
     def _on_aggregator_frame(self, topic: Topic, message: msg.Message) -> None:
         if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
             self._on_other_aggregator(message)
+        elif isinstance(message, msg.AggregatorState) and not message.online:
+            self._say_online()  # our own last will, of a connection that is over
         elif isinstance(message, Manifest) and message.digest == topic.digest:
             self.models.found(topic.digest, message, self.federation.base)
 
@@ -296,8 +318,7 @@ class Server:
         if other.online and other.instance < self.instance:
             self.ended = AccessRefused(f"another aggregator has taken over job {self.job!r}")
             return
-        birth = msg.AggregatorState(True, self.instance)
-        self.publish(str(Topic(self.job, Kind.AGG)), encode(birth), retain=True)
+        self._say_online()
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -321,7 +342,11 @@ class Server:
 
     def _announce(self, state: msg.RoundState) -> None:
         self._announced = state
-        self.publish(str(Topic(self.job, Kind.ROUND)), encode(state), retain=True)
+        self.publish(str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), retain=True)
+
+    def _stamped(self, state: msg.RoundState) -> msg.RoundState:
+        self._seq += 1
+        return dataclasses.replace(state, instance=self.instance, seq=self._seq)
 
     def _apply(self, effects: list[ev.Effect]) -> None:
         """Perform effects in order; each kind has one method. All updates are kept before any is answered."""
@@ -425,7 +450,7 @@ class Server:
         if not self.finished:
             state = dataclasses.replace(state, phase=msg.STOPPED)
         return [
-            (str(Topic(self.job, Kind.ROUND)), encode(state), True),
+            (str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), True),
             (str(Topic(self.job, Kind.AGG)), encode(msg.AggregatorState(False, self.instance)), True),
         ]
 

@@ -27,17 +27,17 @@ from fl_protocol import messages as msg
 from fl_protocol import topics
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, ConfigError, DecodeError, HilumError
-from fl_protocol.modelfile import DIGEST_KEY, read_header, with_control, write
+from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
 from fl_protocol.tensors import MAX_CHUNK_BYTES
 from fl_protocol.topics import AGGREGATOR, Kind, Topic
 from fl_protocol.transport import BrokerOptions, Connected, Disconnected, MqttTransport, Received, Will
 from fl_tasks.folder import is_phantoms
-from fl_tasks.jobs import EVAL, DataOptions, Failed, Initialise, Initialised
+from fl_tasks.jobs import DATA, DISK, EVAL, DataOptions, Failed, Initialise, Initialised
 from fl_tasks.process import TaskProcess
 
 CLAIM_S = 3.0
 INITIALISE_S = 600.0
-FULL_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+BAD_DISK = FULL_DISK | {errno.EROFS, errno.EIO}
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
     """Run a federation to its end, or resume one. Raises a HilumError that says why it cannot."""
     inbox: queue.Queue[Any] = queue.Queue(INBOX_FRAMES)
     folder = RunDirectory(settings.out, fresh=settings.fresh)
-    tasks = TaskProcess(device=settings.device, plugin=settings.plugin, deliver=inbox.put)
+    tasks = TaskProcess(
+        device=settings.device, plugin=settings.plugin, deliver=partial(inbox.put, timeout=0.2)
+    )
     try:
         base = _base_model(settings, folder, tasks, inbox)
         config, job = settings.config, settings.job
@@ -91,7 +93,7 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         _tell_resumed(folder, config, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
     except (OSError, sqlite3.OperationalError) as error:
-        if isinstance(error, OSError) and error.errno not in FULL_DISK:
+        if isinstance(error, OSError) and error.errno not in BAD_DISK:
             raise
         why = error.strerror if isinstance(error, OSError) else str(error)
         raise ConfigError(
@@ -145,7 +147,7 @@ def _base_model(
     reply = _reply(inbox)
     try:
         if isinstance(reply, Failed):
-            raise ConfigError(reply.message) if reply.kind == "data" else HilumError(reply.message)
+            raise ConfigError(reply.message) if reply.kind in (DATA, DISK) else HilumError(reply.message)
         digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
     finally:
         draft.unlink(missing_ok=True)

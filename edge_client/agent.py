@@ -29,8 +29,8 @@ from edge_client.store import Store
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, ConfigError, DecodeError, HilumError
-from fl_protocol.messages import LEFT, LOST, ClientState
-from fl_protocol.modelfile import read_header
+from fl_protocol.messages import LOST, ClientState, state_seq
+from fl_protocol.modelfile import FULL_DISK, read_header
 from fl_protocol.network import Connected, Disconnected, Received, Transport, Undelivered, Will
 from fl_protocol.topics import Kind, Topic, client_filters, parse
 from fl_protocol.transport import MqttTransport
@@ -92,9 +92,9 @@ class Agent:
         self._inbox: queue.Queue[Any] = queue.Queue(INBOX)
         self._transport: Transport = self._make_transport()
         self._trainer = TaskProcess(
-            device=options.device, plugin=options.plugin, threads=options.threads, deliver=self._deliver_reply
-        )
-        self._letting_go = False
+            device=options.device, plugin=options.plugin, threads=options.threads,
+            deliver=partial(self._inbox.put, timeout=DELIVERY_S),
+        )  # fmt: skip
         self._trainings: dict[str, ev.StartTraining] = {}
         self._payload_offsets: dict[str, int] = {}
         self._left: ev.Leave | None = None
@@ -108,9 +108,12 @@ class Agent:
         self._untidy = False
 
     def _make_transport(self) -> Transport:
-        will = Will(self._topic(Kind.STATE), encode(ClientState(self.instance, LOST)))
+        will = Will(self._topic(Kind.STATE), self._last_words)
         name = f"{self.options.client}-{self.instance[:8]}"
         return MqttTransport(self.options.broker, name, will, partial(self._inbox.put, timeout=DELIVERY_S))
+
+    def _last_words(self, connection: int) -> bytes:
+        return encode(ClientState(self.instance, LOST, seq=state_seq(connection)))
 
     def _topic(self, kind: Kind) -> str:
         return str(Topic(self.options.job, kind, client=self.options.client))
@@ -205,10 +208,9 @@ class Agent:
 
     def _end(self) -> None:
         """Nothing of ours runs on, and the aggregator knows that we left."""
-        self._letting_go = True
         self._trainer.stop(LET_GO_S)
         self._tidy()
-        farewell = [(self._topic(Kind.STATE), encode(ClientState(self.instance, LEFT)), True)]
+        farewell = [(self._topic(Kind.STATE), encode(self.session.farewell()), True)]
         self._transport.close(farewell if self.session.link.welcomed else [])
         self.store.close()
         if self.bad_frames > 1:
@@ -226,7 +228,7 @@ class Agent:
     def _on_connected(self, item: Connected) -> ev.Event:
         self._ever_connected = self._connected = True
         self.view.show(notices.Connected(self.options.broker.where, item.protocol))
-        return ev.BrokerConnected(item.max_packet_bytes, self._transport.backlog())
+        return ev.BrokerConnected(item.max_packet_bytes, self._transport.backlog(), item.number)
 
     def _on_disconnected(self, item: Disconnected) -> ev.Event:
         if item.fatal is not None:
@@ -262,23 +264,11 @@ class Agent:
 
     # --- the task process ---------------------------------------------------------------------------------
 
-    def _deliver_reply(self, reply: jobs.Reply) -> None:
-        """Called in the reader's thread, which must not wait for an owner that waits for it."""
-        while not self._letting_go:
-            try:
-                self._inbox.put(reply, timeout=DELIVERY_S)
-            except queue.Full:  # noqa: PERF203 (the loop is the point)
-                continue
-            else:
-                return
-
     def _let_go_if_idle(self, now: float) -> None:
         if self.session.working or self._trainer.busy or not self._trainer.running:
             self._idle_since = now
         elif now >= self._idle_since + self.idle_s:
-            self._letting_go = True
             self._trainer.stop(LET_GO_S)
-            self._letting_go = False
 
     def _on_prepared(self, item: jobs.Prepared) -> ev.Event:
         return ev.DataPrepared(item.summary, item.num_examples, item.device, tuple(item.problems))
@@ -290,7 +280,12 @@ class Agent:
         started = self._trainings.pop(item.out, None)
         if started is None:
             return None
-        return ev.UpdateKept(self.store.keep_update(started.assignment, item.num_examples, item.metrics))
+        try:
+            update = self.store.keep_update(started.assignment, item.num_examples, item.metrics)
+        except OSError as error:
+            _raise_unless_full(error)
+            return ev.WorkFailed(item.round_number, f"the update cannot be kept: {error.strerror}")
+        return ev.UpdateKept(update)
 
     def _on_scored(self, item: jobs.Scored) -> ev.Event:
         return ev.ModelScored(item.round_number, item.metrics)
@@ -343,13 +338,27 @@ class Agent:
         return [ev.ModelFound(effect.digest) if found else ev.ModelMissing(effect.digest)]
 
     def _open_part(self, effect: ev.OpenPart) -> list[ev.Event]:
-        return [ev.PartOpened(effect.digest, self.store.open_part(effect.digest, effect.manifest))]
+        try:
+            return [ev.PartOpened(effect.digest, self.store.open_part(effect.digest, effect.manifest))]
+        except OSError as error:
+            return self._unwritable(effect.digest, error)
 
-    def _write_leaf(self, effect: ev.WriteLeaf) -> None:
-        self.store.write_leaf(effect.digest, effect.offset, effect.data)
+    def _write_leaf(self, effect: ev.WriteLeaf) -> list[ev.Event]:
+        try:
+            self.store.write_leaf(effect.digest, effect.offset, effect.data)
+        except OSError as error:
+            return self._unwritable(effect.digest, error)
+        return []
+
+    def _unwritable(self, digest: str, error: OSError) -> list[ev.Event]:
+        _raise_unless_full(error)
+        return [ev.ModelUnwritable(digest, f"{error.strerror} in {self.options.workdir}")]
 
     def _seal_model(self, effect: ev.SealModel) -> list[ev.Event]:
-        gone = self.store.seal(effect.digest)
+        try:
+            gone = self.store.seal(effect.digest)
+        except OSError as error:
+            return self._unwritable(effect.digest, error)
         self._untidy = True
         return [*(ev.ModelMissing(digest) for digest in gone), ev.ModelFound(effect.digest)]
 
@@ -413,8 +422,11 @@ class Agent:
         for chore in chores:
             if isinstance(chore, ev.DropUpdate):
                 self.store.drop_update(chore.update)
-            else:
+                continue
+            try:
                 self.store.keep_accepted(chore.update)
+            except OSError as error:
+                _raise_unless_full(error)
         self.store.sweep()
 
     def _leave(self, effect: ev.Leave) -> None:
@@ -422,6 +434,12 @@ class Agent:
 
     def _tell(self, effect: ev.Tell) -> None:
         self.view.show(effect.notice)
+
+
+def _raise_unless_full(error: OSError) -> None:
+    """A disk without space is waited out; whatever else is wrong with it ends the edge in one line."""
+    if error.errno not in FULL_DISK:
+        raise error
 
 
 _ON: dict[type[Any], Callable[[Agent, Any], ev.Event | None]] = {

@@ -57,6 +57,7 @@ def join(
     ca: cl.CaOption = None,
     cert: cl.CertOption = None,
     key: cl.KeyOption = None,
+    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
     plugin: cl.PluginOption = None,
     verbose: opt.VerboseOption = False,
 ) -> None:
@@ -68,7 +69,7 @@ def join(
     part, parts = parse_shard(shard)
     client = client_id if client_id is not None else default_client(socket.gethostname(), part, parts)
     options = EdgeOptions(
-        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key),
+        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive),
         job=checked_name(job, "--job"),
         client=checked_name(client, "--client-id"),
         workdir=Path(workdir or f"hilum-edge/{client}"),

@@ -1,6 +1,6 @@
 """Pulling one model from what the broker retains: manifest, then blocks, each leaf verified. Pure.
 
-WAITING   for the manifest (the aggregator publishes it last)
+WAITING   for the manifest, which is asked for again if it does not come
 OPENING   its unfinished file is looked at: what an earlier try left is not pulled again
 PULLING   blocks are subscribed to, two at a time
 DONE      every leaf is true
@@ -42,6 +42,7 @@ class Download:
         self._assembly: Assembly | None = None
         self._pulling: Pulling | None = None
         self._connected = False
+        self._asked = False
         self._last_arrival = 0.0
         self._longest_gap = 0.0
         self._stall_s = STALL_S
@@ -53,7 +54,7 @@ class Download:
         if self.stage is not Stage.WAITING:
             return []
         self._manifest, self.stage = manifest, Stage.OPENING
-        return [OpenPart(self.digest, manifest)]
+        return [*self._ask_no_more(), OpenPart(self.digest, manifest)]
 
     def opened(self, held_leaves: Iterable[int], now: float) -> list[Effect]:
         """The unfinished file is open and holds these leaves."""
@@ -107,6 +108,9 @@ class Download:
             return []
         self._stall_s = min(LONGEST_STALL_S, self._stall_s * 2)
         self._last_arrival = now
+        if self.stage is Stage.WAITING:
+            self._asked = True
+            return [Subscribe((self._manifest_topic,))]  # a broker sends again what it retains
         return self._again()
 
     def abandon(self) -> list[Effect]:
@@ -116,7 +120,7 @@ class Download:
     @property
     def deadline(self) -> float:
         """When :meth:`tick` has something to do."""
-        if self.stage is not Stage.PULLING or not self._connected:
+        if self.stage not in (Stage.WAITING, Stage.PULLING) or not self._connected:
             return float("inf")
         return self._last_arrival + max(self._stall_s, min(LONGEST_STALL_S, GAPS * self._longest_gap))
 
@@ -147,9 +151,17 @@ class Download:
         topics = self._topics(blocks, single)
         return [Subscribe(topics)] if topics else []
 
+    @property
+    def _manifest_topic(self) -> str:
+        return str(Topic(self.job, Kind.MODEL, digest=self.digest))
+
+    def _ask_no_more(self) -> list[Effect]:
+        asked, self._asked = self._asked, False
+        return [Unsubscribe((self._manifest_topic,))] if asked else []
+
     def _leave_all(self) -> list[Effect]:
         if self._pulling is None:
-            return []
+            return self._ask_no_more()
         return self._unsubscribe(list(self._pulling.open_blocks), sorted(self._pulling.single))
 
     def _finish(self) -> list[Effect]:

@@ -45,10 +45,11 @@ class Update:
 
 @dataclass(frozen=True)
 class BrokerConnected:
-    """``unsent`` messages of an earlier connection are still on their way."""
+    """``unsent`` messages of an earlier connection are still on their way; ``number`` counts the connections."""
 
     max_packet_bytes: int | None
     unsent: int = 0
+    number: int = 0
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,14 @@ class ModelFound:
 @dataclass(frozen=True)
 class ModelMissing:
     digest: str
+
+
+@dataclass(frozen=True)
+class ModelUnwritable:
+    """The disk does not take the model that is on its way."""
+
+    digest: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -149,7 +158,7 @@ class Ticked:
 LinkEvent = BrokerConnected | BrokerLost | AggregatorState | Welcome | Refusal | Ping
 WorkEvent = (
     RoundState | Cancel | Rejection | ManifestArrived | ChunkArrived | AckArrived | ModelFound | ModelMissing
-    | PartOpened | DataPrepared | TrainingProgressed | ModelScored | UpdateKept | WorkFailed | Ticked
+    | ModelUnwritable | PartOpened | DataPrepared | TrainingProgressed | ModelScored | UpdateKept | WorkFailed | Ticked
 )  # fmt: skip
 Event = LinkEvent | WorkEvent
 
@@ -194,7 +203,7 @@ class FindModel:
 
 @dataclass(frozen=True)
 class OpenPart:
-    """Open the unfinished file of a model. Answered by PartOpened."""
+    """Open the unfinished file of a model. Answered by PartOpened or ModelUnwritable."""
 
     digest: str
     manifest: Manifest = field(hash=False)
@@ -202,7 +211,7 @@ class OpenPart:
 
 @dataclass(frozen=True)
 class WriteLeaf:
-    """A verified leaf belongs at ``offset`` of the payload of the open model."""
+    """A verified leaf belongs at ``offset`` of the payload of the open model. Answered only if it cannot be written."""
 
     digest: str
     offset: int

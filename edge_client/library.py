@@ -16,12 +16,16 @@ from edge_client.events import (
     ManifestArrived,
     ModelFound,
     ModelMissing,
+    ModelUnwritable,
     PartOpened,
+    Tell,
     Ticked,
 )
+from edge_client.notices import Warned
 from fl_protocol.tensors import Manifest
 
 MAX_MANIFESTS = 4
+WRITE_AGAIN_S = 10.0
 
 
 class Library:
@@ -36,6 +40,9 @@ class Library:
         self._looking_for: str | None = None
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._connected = False
+        self._write_again_at = float("-inf")
+        self.moved_at = float("-inf")
+        """When a chunk came last."""
 
     def has(self, digest: str) -> bool:
         """Whether the model is on disk, whole and true."""
@@ -48,6 +55,8 @@ class Library:
     @property
     def deadline(self) -> float:
         """When Ticked has something to do."""
+        if self.download is None and self._write_again_at > float("-inf"):
+            return self._write_again_at
         return self.download.deadline if self.download else float("inf")
 
     def want(self, digest: str | None, now: float) -> list[Effect]:
@@ -56,6 +65,8 @@ class Library:
         if self.download is not None and self.download.digest != digest:
             effects, self.download = self.download.abandon(), None
         if digest is None or self.has(digest) or self.is_broken(digest) or self.download is not None:
+            return effects
+        if now < self._write_again_at:
             return effects
         if self._looking_for != digest:
             self._looking_for = digest
@@ -114,6 +125,7 @@ class Library:
     def _chunk(self, event: ChunkArrived, now: float) -> list[Effect]:
         if self.download is None or self.download.digest != event.digest:
             return []
+        self.moved_at = now
         effects = self.download.chunk(event.index, event.data, now)
         if self.download.stage is Stage.BROKEN:
             self._broken.add(event.digest)
@@ -121,7 +133,20 @@ class Library:
             self.download = None
         return effects
 
+    def _unwritable(self, event: ModelUnwritable, now: float) -> list[Effect]:
+        """The disk is full, say: what is on it stays, and is gone on with in a while."""
+        if self.download is None or self.download.digest != event.digest:
+            return []
+        effects, self.download = self.download.abandon(), None
+        self._write_again_at = now + WRITE_AGAIN_S
+        text = (
+            f"cannot keep the model ({event.reason}): make room, it is tried again every {WRITE_AGAIN_S:g} s"
+        )
+        return [*effects, Tell(Warned(text))]
+
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
+        if now >= self._write_again_at:
+            self._write_again_at = float("-inf")
         return self.download.tick(now) if self.download else []
 
 
@@ -131,6 +156,7 @@ HANDLERS: dict[type[Any], Callable[[Library, Any, float], list[Effect]]] = {
     ManifestArrived: Library._manifest,
     ModelFound: Library._found_model,
     ModelMissing: Library._missing,
+    ModelUnwritable: Library._unwritable,
     PartOpened: Library._opened,
     ChunkArrived: Library._chunk,
     Ticked: Library._ticked,

@@ -20,6 +20,8 @@ from fl_protocol.messages import AggregatorState, Hello, Message, Ping, Pong, Re
 from fl_protocol.topics import Kind, Topic
 
 HELLO_EVERY_S = 5.0
+PATIENT_HELLOS = 3
+"""Unanswered ones until a person hears of it."""
 ALONE_S = 2.0
 """Connected for so long without a word about an aggregator: time to say that none is known."""
 
@@ -43,6 +45,7 @@ class Link:
         """Ever welcomed: from then on the client's retained state is ours to change."""
         self._event_topic = str(Topic(job, Kind.EVENT, client=client))
         self._hello_at = self._alone_at = float("inf")
+        self._unanswered = 0
         self._told_away = False
 
     @property
@@ -94,7 +97,7 @@ class Link:
         self._told_away = False
         if self.place is not Place.ALONE and event.instance == self.aggregator:
             return []
-        self.aggregator, self.place = event.instance, Place.JOINING
+        self.aggregator, self.place, self._unanswered = event.instance, Place.JOINING, 0
         return self._hello(now)
 
     def _hello(self, now: float) -> list[Effect]:
@@ -102,7 +105,12 @@ class Link:
         return [self.say(Hello(self.instance))]
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
-        return self._hello(now) if now >= self._hello_at else []
+        if now < self._hello_at:
+            return []
+        self._unanswered += 1
+        text = f"the aggregator does not answer, asking again every {HELLO_EVERY_S:g} s"
+        told: list[Effect] = [Tell(notices.Warned(text))] if self._unanswered == PATIENT_HELLOS else []
+        return [*told, *self._hello(now)]
 
     def _welcome(self, event: Welcome, now: float) -> list[Effect]:
         if event.instance != self.instance:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from enum import Enum
 from functools import partial
 from typing import Any
@@ -49,10 +50,19 @@ from edge_client.figures import Figures
 from edge_client.library import Library
 from edge_client.link import Link, Place
 from edge_client.outbox import Outbox, Verdict
-from edge_client.rounds import Assignment, Key, asks_to_score, assignment_of, counts
+from edge_client.rounds import Assignment, Key, Newest, asks_to_score, assignment_of, counts
 from fl_protocol import messages
-from fl_protocol.errors import DataError
-from fl_protocol.messages import Cancel, ClientState, Decline, Progress, Rejection, RoundState, Scored
+from fl_protocol.errors import BrokerUnavailable, DataError
+from fl_protocol.messages import (
+    Cancel,
+    ClientState,
+    Decline,
+    Progress,
+    Rejection,
+    RoundState,
+    Scored,
+    state_seq,
+)
 from fl_protocol.tensors import chunk_bytes_for
 from fl_protocol.topics import Kind, Topic
 
@@ -62,6 +72,8 @@ SETTLED_S = 0.5
 """Fetching, training and uploading are told when they last: in a quick round they would be most of the traffic."""
 OLD_NEWS_S = 10.0
 """An ended run on the broker may be the one before: its aggregator has this long to say what is true now."""
+LAST_MODEL_S = 120.0
+"""After the last round so long without a piece of the final model: it will not come."""
 MAX_REMEMBERED = 256
 
 
@@ -102,6 +114,9 @@ class Session:
         self._task: tuple[str, int] | None = None
         self._prepare_at = 0.0
         self._patient_until = float("inf")
+        self._finished_at: float | None = None
+        self._newest = Newest()
+        self._connection = self._said = 0
         self._doing: Assignment | None = None
         self.figures = Figures(private)
         self.outbox = Outbox(job, client, kept and self.figures.shared(kept), accepted=kept_accepted)
@@ -141,6 +156,8 @@ class Session:
         again = self.work is Work.UNPREPARED and self._task is not None and not self._finished
         if self._finished and not self.link.welcomed:
             instants.append(self._patient_until)
+        if self._finished_at is not None:
+            instants.append(self._give_up_at)
         return min([*instants, self._prepare_at] if again else instants)
 
     @property
@@ -182,13 +199,23 @@ class Session:
             self._tell_at = min(self._tell_at, now + SETTLED_S)
             return []
         self._announced, self._tell_at = state, float("inf")
-        return [Send(str(Topic(self.job, Kind.STATE, client=self.client)), state, retain=True)]
+        return [Send(str(Topic(self.job, Kind.STATE, client=self.client)), self._counted(state), retain=True)]
+
+    def _counted(self, state: ClientState) -> ClientState:
+        counted = replace(state, seq=state_seq(self._connection, self._said))
+        self._said += 1
+        return counted
+
+    def farewell(self) -> ClientState:
+        """What is said in place of the last will."""
+        return self._counted(ClientState(self.link.instance, messages.LEFT))
 
     # --- broker and aggregator ----------------------------------------------------------------------------
 
     def _broker_connected(self, event: BrokerConnected, now: float) -> list[Effect]:
         self._chunk_bytes = chunk_bytes_for(event.max_packet_bytes)
         self._unsent = event.unsent
+        self._connection, self._said = event.number, 0
         self._patient_until = now + OLD_NEWS_S
         return []
 
@@ -205,6 +232,8 @@ class Session:
     # --- rounds -------------------------------------------------------------------------------------------
 
     def _round_seen(self, event: RoundState, now: float) -> list[Effect]:
+        if not self._newest.takes(event):
+            return []
         before, self.round = self.round, event
         last = event.last
         known = before.last.round_number if before and before.last else None
@@ -321,7 +350,14 @@ class Session:
                 return []
             if state.base is None or self.library.has(state.base):
                 return [*self.outbox.end_parting(), Leave(model=state.base)]
+            self._finished_at = now if self._finished_at is None else self._finished_at
+            if now >= self._give_up_at:
+                lost = (
+                    f"the final model did not come within {LAST_MODEL_S:g} s: join again, or ask for the file"
+                )
+                return [Leave(BrokerUnavailable(lost))]
             return self.library.want(state.base, now)
+        self._finished_at = None
         if self.work is Work.FETCHING and self._doing is not None:
             return self._fetch_for(self._doing, now)
         # A late joiner has the model at hand before its first round, and while the aggregator is away.
@@ -337,6 +373,11 @@ class Session:
             why = "the model that the broker retains does not match its digest"
             return self._decline(why) if doing.trains else self._scored({})
         return self.library.want(doing.base, now)
+
+    @property
+    def _give_up_at(self) -> float:
+        assert self._finished_at is not None
+        return max(self._finished_at, self.library.moved_at) + LAST_MODEL_S
 
     def _chunk_arrived(self, event: ChunkArrived, now: float) -> list[Effect]:
         download = self.library.download

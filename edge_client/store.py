@@ -21,7 +21,7 @@ from edge_client.events import Update
 from edge_client.kept import pending_of
 from edge_client.rounds import Assignment
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
-from fl_protocol.modelfile import header_bytes, read_header
+from fl_protocol.modelfile import header_bytes, read_header, write_at
 from fl_protocol.tensors import DELTA, LEAF_BYTES, MAX_CHUNK_BYTES, MODEL, Manifest
 
 OLDER_MODELS = 2
@@ -92,21 +92,20 @@ class Store:
         tensors = [spec for group in manifest.groups for spec in group.tensors]
         header = header_bytes(tensors, manifest.metadata or {})
         path = self.models / f"{digest}{PART}"
-        file = path.open("r+b" if path.exists() else "w+b")
+        # Unbuffered: what the disk does not take is told by the write itself, and not again by the close.
+        file = path.open("r+b" if path.exists() else "w+b", buffering=0)
         self._part = _Part(digest, path, file, len(header))
         held = _true_leaves(file, header, manifest)
         if not held:
-            file.seek(0)
-            file.truncate()
-            file.write(header)
+            file.truncate(0)
+            write_at(file.fileno(), header, 0)
             file.truncate(len(header) + manifest.size)
         return held
 
     def write_leaf(self, digest: str, offset: int, data: bytes) -> None:
         """A verified leaf of the open model."""
         if self._part is not None and self._part.digest == digest:
-            self._part.file.seek(self._part.offset + offset)
-            self._part.file.write(data)
+            write_at(self._part.file.fileno(), data, self._part.offset + offset)
 
     def seal(self, digest: str) -> list[str]:
         """The open model is whole: name it. Returns the digests of older models, which :meth:`sweep` will delete."""

@@ -31,9 +31,23 @@ if TYPE_CHECKING:
 
 CONFIG_FILE = "hilum.toml"
 PLAIN_PORT, TLS_PORT = 1883, 8883
+KEEPALIVE_S, MIN_KEEPALIVE_S = 30, 2
 PASSWORD_VARIABLE = "FL_PASSWORD"  # noqa: S105 - the name of the variable
 SHARED_KEYS = frozenset(
-    {"broker", "job", "username", "password_file", "tls", "ca", "cert", "key", "seed", "plugin", "data"}
+    {
+        "broker",
+        "job",
+        "username",
+        "password_file",
+        "tls",
+        "ca",
+        "cert",
+        "key",
+        "keepalive",
+        "seed",
+        "plugin",
+        "data",
+    }
 )
 """Options that may stand at the top of ``hilum.toml``, for every program that has them."""
 OTHER_TABLES = frozenset(
@@ -105,6 +119,16 @@ CertOption = Annotated[
 ]
 KeyOption = Annotated[
     str | None, option("key", "The private key of --cert.", metavar="FILE", rich_help_panel=BROKER)
+]
+KeepaliveOption = Annotated[
+    int,
+    option(
+        "keepalive",
+        "Seconds of silence after which either end looks whether the other is there: a site that is cut off is "
+        "noticed after one and a half of them. At most 65535.",
+        metavar="S",
+        rich_help_panel=BROKER,
+    ),
 ]
 PluginOption = Annotated[
     str | None,
@@ -216,6 +240,7 @@ def broker_options(
     ca: str | None = None,
     cert: str | None = None,
     key: str | None = None,
+    keepalive: int = KEEPALIVE_S,
 ) -> BrokerOptions:
     """What the transport needs to reach ``HOST[:PORT]``. Raises ConfigError for what cannot be right."""
     from fl_protocol.transport import BrokerOptions  # here, so that commands without a broker load no paho
@@ -226,13 +251,16 @@ def broker_options(
     for name, file in (("--ca", ca), ("--cert", cert), ("--key", key)):
         if file is not None and not os.access(file, os.R_OK):
             raise ConfigError(f"{name} {file}: no such file, or it cannot be read")
+    if not MIN_KEEPALIVE_S <= keepalive <= 65_535:
+        raise ConfigError(f"--keepalive {keepalive} is out of range: give {MIN_KEEPALIVE_S} to 65535 seconds")
     host, port = parse_address(broker, TLS_PORT if tls else PLAIN_PORT)
     password = read_password(password_file)
     if password is not None and username is None:
         raise ConfigError("a broker password needs a name: give --username as well")
     return BrokerOptions(
-        host=host, port=port, username=username, password=password, tls=tls, ca=ca, cert=cert, key=key
-    )
+        host=host, port=port, username=username, password=password, tls=tls, ca=ca, cert=cert, key=key,
+        keepalive_s=keepalive,
+    )  # fmt: skip
 
 
 def parse_address(text: str, default_port: int = PLAIN_PORT) -> tuple[str, int]:

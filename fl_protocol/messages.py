@@ -98,6 +98,10 @@ class RoundState:
     """Who scores ``base`` on patients it holds out, those of the cohort among them; None: the whole cohort does."""
     refused: int = bounded(whole(0), default=0)
     """Refusals of all kinds in the round under way; like ``accepted`` it may lag some seconds behind."""
+    instance: str | None = bounded(maybe(instance_text), default=None)
+    """The aggregator's process."""
+    seq: int = bounded(whole(0), default=0)
+    """Counts up with all that ``instance`` says, so that what comes late is known for old."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +139,8 @@ class ClientState:
     """What a global model scored here on patients held out; None if nothing was, or the site keeps it to itself."""
     scored_round: int = bounded(whole(0, 10**9), default=0)
     """The round that began with that model."""
+    seq: int = bounded(whole(0), default=0)
+    """Counts up with all that ``instance`` says, a last will behind the last of its connection (:func:`state_seq`)."""
 
 
 @dataclass(frozen=True)
@@ -267,6 +273,15 @@ Message = (
 def figures_of(metrics: Mapping[str, float]) -> dict[str, float]:
     """The figures among ``metrics``, by their names without FIGURE."""
     return {name.removeprefix(FIGURE): value for name, value in metrics.items() if name.startswith(FIGURE)}
+
+
+STATES_A_CONNECTION = 2**20
+
+
+def state_seq(connection: int, said: int | None = None) -> int:
+    """``ClientState.seq`` of the ``said``-th state told in a connection (counted from 0); None: of its last will."""
+    last = STATES_A_CONNECTION - 1
+    return connection * STATES_A_CONNECTION + (last if said is None else min(said, last))
 
 
 def transfer_id(round_number: int, digest: str) -> str:

@@ -9,6 +9,7 @@ and loads numpy to read a header, which costs an idle edge 13 MB. Tests hold bot
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import os
@@ -28,6 +29,8 @@ from fl_protocol.tensors import (
     payload_order,
 )
 
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What a disk says that takes no more: somebody may make room."""
 MAX_HEADER_BYTES = 100_000_000  # as in the safetensors library
 DIGEST_KEY = "sha256"
 """Metadata key of a global model: the digest of its tensors (tensors.py says of what)."""

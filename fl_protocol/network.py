@@ -17,7 +17,8 @@ class Will:
     """What the broker publishes, retained, when this connection dies without a farewell."""
 
     topic: str
-    payload: bytes
+    payload: bytes | Callable[[int], bytes]
+    """A callable is given the number of the connection: a will that is told late can be known for an old one."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Connected:
     protocol: str
     max_packet_bytes: int | None
     limits: Limits = field(default=Limits(), compare=False)
+    number: int = field(default=0, compare=False)
+    """Of this connection among all that the transport tried; its will was made with it."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ FIRST_WINDOW = 4
 SUSPECT_BYTES = 32 * 1024
 SUSPECT_AFTER_S = 5.0
 MAX_LOSSES = 4
+SLOW, STUCK = 0.25, 3.0
+"""Keepalives until a PUBACK. Within STUCK a PINGREQ sent behind the message was answered, or the connection is gone
+already: so the broker has had the message for long, and has forgotten to say so.
+"""
 
 
 @dataclass
@@ -47,7 +51,7 @@ class Outbox:
         self._done = 0
         self._limit = MAX_WINDOW
         self._window = FIRST_WINDOW
-        self._slow_s = keepalive_s / 4
+        self._keepalive_s = keepalive_s
         self._shrunk_at = float("-inf")
         self._suspect = False
 
@@ -79,7 +83,7 @@ class Outbox:
         """A new connection: what the broker allows, and whether it told how large a packet may be."""
         self._limit = max(1, min(MAX_WINDOW, receive_maximum))
         self._window = min(self._window, self._limit)
-        self._slow_s = keepalive_s / 4
+        self._keepalive_s = keepalive_s
         self._suspect = not limit_known
 
     def take(self) -> Outgoing | None:
@@ -110,12 +114,17 @@ class Outbox:
         if message is None:
             return None
         self._done += 1
-        if now - message.sent_at <= self._slow_s:
+        if now - message.sent_at <= SLOW * self._keepalive_s:
             self._window = min(self._window + 1, self._limit)
         elif message.sent_at >= self._shrunk_at:  # one halving for all that were on their way together
             self._window = max(1, self._window // 2)
             self._shrunk_at = now
         return message
+
+    def is_stuck(self, now: float) -> bool:
+        """Whether the broker lives and yet acknowledges nothing: only another connection can mend that."""
+        oldest = next(iter(self._flying.values()), None)
+        return oldest is not None and now - oldest.sent_at > STUCK * self._keepalive_s
 
     def lost(self, now: float) -> Outgoing | None:
         """The connection died: all unacknowledged go back to the front, and the window starts small.

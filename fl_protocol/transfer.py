@@ -21,6 +21,9 @@ from fl_protocol.tensors import CHUNKS_PER_BLOCK, LEAF_BYTES, Manifest
 WINDOW = 32
 """Chunks an upload may have under way: 8 MiB, measured as fast as no bound, and far below any broker's queue."""
 
+FEW = 16
+"""Chunks asked for by name at a time."""
+
 MAX_PENDING_LEAVES = 64
 REORDER_THRESHOLD = 3
 """As in QUIC (RFC 9002, 6.1.1): a chunk is lost once one sent this much later has arrived."""
@@ -207,9 +210,10 @@ class Sending:
 class Pulling:
     """Which retained chunks of a model to subscribe to next: block by block, then one by one if some got lost.
 
-    ``wanted`` are the chunks still missing. Up to two blocks are open at once, and a new one is opened when few
-    chunks are outstanding, so that a broker never has to queue more than about 100 chunks for us. If a broker
-    drops even those, :meth:`stalled` narrows the pull to single chunks, ``narrow`` at a time.
+    Up to two blocks are open at once, and a new one is opened when few chunks are outstanding, so that a broker
+    never has to queue more than about 100 chunks for us. Of a block that is held in part (we were cut off) the
+    missing chunks are asked for by name, so that nothing comes twice. If a broker drops even those,
+    :meth:`stalled` narrows the pull to single chunks, ``narrow`` at a time.
     """
 
     manifest: Manifest
@@ -228,19 +232,25 @@ class Pulling:
         if self.narrow:
             return [], self._more_single()
         blocks: list[int] = []
+        single: list[int] = []
         while self._next_block < self.manifest.num_blocks and self.outstanding <= CHUNKS_PER_BLOCK // 2:
             block = self._next_block
-            self._next_block += 1
-            left = self._missing_of(block)
-            if left:
+            whole = self._chunks_of(block)
+            left = {index for index in whole if index not in self.held}
+            if len(left) == len(whole):
                 self.open_blocks[block] = left
                 blocks.append(block)
-        return blocks, []
+                self._next_block += 1
+                continue
+            unasked = sorted(left - self.single)
+            single += unasked[:FEW]
+            self.single.update(unasked[:FEW])
+            self._next_block += len(unasked) <= FEW
+        return blocks, single
 
-    def _missing_of(self, block: int) -> set[int]:
+    def _chunks_of(self, block: int) -> range:
         first = block * CHUNKS_PER_BLOCK
-        last = min(first + CHUNKS_PER_BLOCK, self.manifest.num_chunks)
-        return {index for index in range(first, last) if index not in self.held}
+        return range(first, min(first + CHUNKS_PER_BLOCK, self.manifest.num_chunks))
 
     def _more_single(self) -> list[int]:
         if self.single:
@@ -266,7 +276,7 @@ class Pulling:
     def stalled(self) -> tuple[list[int], list[int]]:
         """Nothing came for long: leave everything (returned) and go on in smaller steps."""
         leave = list(self.open_blocks), sorted(self.single)
-        self.narrow = max(1, self.narrow // 2) if self.narrow else 16
+        self.narrow = max(1, self.narrow // 2) if self.narrow else FEW
         self._start_over()
         return leave
 

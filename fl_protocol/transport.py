@@ -61,6 +61,8 @@ CONNACK_TIMEOUT_S = 10.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
 STABLE_S = 10.0
 TICK_S = 1.0
+FILTERS_A_PACKET = 8
+"""As many as every broker takes in one SUBSCRIBE (AWS IoT Core's quota)."""
 
 
 class MqttTransport:
@@ -79,6 +81,7 @@ class MqttTransport:
         self._changes: deque[tuple[bool, tuple[str, ...]]] = deque()
         self._protocol = V5
         self._ever_connected = False
+        self._number = 0
         self._max_packet: int | None = None
         self._reported: set[str] = set()
         self._farewell: Sequence[tuple[str, bytes, bool]] = ()
@@ -192,8 +195,11 @@ class MqttTransport:
         if self._tls is not None:
             client.tls_set_context(self._tls)
             client.on_log = link.on_log
+        self._number += 1
         if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, qos=1, retain=True)
+            said = self._will.payload
+            last = said if isinstance(said, bytes) else said(self._number)
+            client.will_set(self._will.topic, last, qos=1, retain=True)
         try:
             client.connect(self._options.host, self._options.port, self._options.keepalive_s)
             self._serve(link)
@@ -244,6 +250,9 @@ class MqttTransport:
             if now >= next_misc:
                 client.loop_misc()
                 next_misc = now + TICK_S
+                if self._outbox.is_stuck(now):
+                    link.lost = "the broker acknowledges nothing any more"
+                    return
             if client.socket() is not None:
                 self._read_and_write(client, next_misc - now, pending)
 
@@ -273,7 +282,7 @@ class MqttTransport:
         self._collect_changes()
         _subscribe(link.client, self._filters)
         version = "5" if self._protocol is V5 else "3.1.1"
-        self._emit(Connected(version, self._max_packet, _limits(announced)))
+        self._emit(Connected(version, self._max_packet, _limits(announced), self._number))
         return True
 
     def _collect_changes(self) -> list[tuple[bool, tuple[str, ...]]]:
@@ -376,8 +385,9 @@ def _limits(announced: Any) -> Limits:
 
 
 def _subscribe(client: Client, filters: Sequence[str] | dict[str, None]) -> None:
-    if filters:
-        client.subscribe([(each, 1) for each in filters])
+    wanted = [(each, 1) for each in filters]
+    for at in range(0, len(wanted), FILTERS_A_PACKET):
+        client.subscribe(wanted[at : at + FILTERS_A_PACKET])
 
 
 def probe(options: BrokerOptions, timeout_s: float = 5.0) -> Connected:

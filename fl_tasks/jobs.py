@@ -13,8 +13,9 @@ import msgpack
 
 from fl_protocol.messages import DataSummary, Plan
 
-DATA, CANCELLED, DIVERGED, MEMORY, BUG, PROCESS = "data", "cancelled", "diverged", "memory", "bug", "process"
-FAILURE_KINDS = (DATA, CANCELLED, DIVERGED, MEMORY, BUG, PROCESS)
+DATA, DISK, CANCELLED, DIVERGED, MEMORY = "data", "disk", "cancelled", "diverged", "memory"
+BUG, PROCESS = "bug", "process"
+FAILURE_KINDS = (DATA, DISK, CANCELLED, DIVERGED, MEMORY, BUG, PROCESS)
 TRAIN, EVAL = "train", "eval"
 
 
@@ -159,6 +160,11 @@ class TrainingProgress:
 
 
 @dataclass(frozen=True)
+class Alive:
+    """A sign of life from the work under way. Never delivered: the parent's watch over its child is all it is for."""
+
+
+@dataclass(frozen=True)
 class Trained:
     round_number: int
     out: str
@@ -192,7 +198,7 @@ class Failed:
 
 Request = Prepare | Deal | Inspect | Initialise | Train | Score | Evaluate | Cancel | Shutdown
 Reply = (
-    Prepared | Dealt | Inspected | Initialised | TrainingProgress | Trained | Scored | Evaluated | Failed
+    Prepared | Dealt | Inspected | Initialised | TrainingProgress | Alive | Trained | Scored | Evaluated | Failed
 )  # fmt: skip
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import IO
 
 from fl_tasks.jobs import (
     PROCESS,
+    Alive,
     Cancel,
     Failed,
     Reply,
@@ -30,6 +33,9 @@ from fl_tasks.jobs import (
 
 LENGTH_BYTES = 4
 STDERR_LINES = 40
+PATIENCE_S = 600.0
+"""How long a request may show no sign of life: tasks give one whenever they look whether they are cancelled."""
+LET_GO_S = 5.0
 
 log = logging.getLogger("hilum.task")
 
@@ -57,7 +63,10 @@ class _Child:
         pipe = subprocess.PIPE
         self.popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
         self.unanswered: deque[Request] = deque()
+        self.heard_at = time.monotonic()
         self.stopping = False
+        self.stuck = False
+        self.ended = threading.Event()
         self.tail: deque[str] = deque(maxlen=STDERR_LINES)
         self._sending = threading.Lock()
         self.stderr_reader = threading.Thread(target=self._drain, name="task-stderr", daemon=True)
@@ -67,6 +76,14 @@ class _Child:
         """Send, or do nothing if the process is gone: its reader says so."""
         with self._sending, contextlib.suppress(OSError, ValueError):
             write_frame(_open(self.popen.stdin), encode(request))
+
+    def guard(self, patience_s: float) -> None:
+        """Watch over it until it ends: kill it if what it was asked for shows no sign of life for so long."""
+        while not self.ended.wait(min(1.0, patience_s / 4)):
+            if self.unanswered and time.monotonic() - self.heard_at > patience_s:
+                self.stuck = True
+                self.popen.kill()
+                return
 
     def _drain(self) -> None:
         for raw in _open(self.popen.stderr):
@@ -87,17 +104,19 @@ class TaskProcess:
     """Runs tasks in a child, which starts with the first request and may be stopped whenever it is idle.
 
     Requests are answered in order. ``deliver`` is called on a reader thread with every reply, and must only hand
-    it on. A child that ends unasked gives one Failed of kind ``process`` for each unanswered request (one with an
-    empty ``request`` if there was none); the next request starts a new child.
+    it on; it may raise ``queue.Full`` after a while and is then called again with the same reply. A child that ends
+    unasked gives one Failed of kind ``process`` for each unanswered request (one with an empty ``request`` if there
+    was none); the next request starts a new child. So does a child that is silent for ``patience_s``: it is killed.
 
     On Linux the child also dies with the *thread* that first submits, so submit from one that lives long.
     """
 
     def __init__(
         self, *, device: str = "auto", plugin: str | None = None, threads: int | None = None,
-        deliver: Callable[[Reply], None],
+        deliver: Callable[[Reply], None], patience_s: float = PATIENCE_S,
     ) -> None:  # fmt: skip
         self._device, self._plugin, self._threads, self._deliver = device, plugin, threads, deliver
+        self._patience_s = patience_s
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._reader: threading.Thread | None = None
@@ -121,6 +140,8 @@ class TaskProcess:
         """Send a request; starts the child if there is none."""
         with self._lock:
             child = self._child or self._start()
+            if not child.unanswered:
+                child.heard_at = time.monotonic()
             child.unanswered.append(request)
         child.send(request)
 
@@ -145,9 +166,10 @@ class TaskProcess:
             child.popen.wait(timeout_s)
         except subprocess.TimeoutExpired:
             child.popen.kill()
-            child.popen.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # a dead disk may hold even a killed process
+                child.popen.wait(LET_GO_S)
         if reader is not None and reader is not threading.current_thread():
-            reader.join()
+            reader.join(LET_GO_S)
 
     def _start(self) -> _Child:
         command = [
@@ -167,16 +189,21 @@ class TaskProcess:
         self._child = child
         self._reader = threading.Thread(target=self._read, args=(child,), name="task-replies", daemon=True)
         self._reader.start()
+        threading.Thread(target=child.guard, args=(self._patience_s,), name="task-guard", daemon=True).start()
         return child
 
     def _read(self, child: _Child) -> None:
         stdout = _open(child.popen.stdout)
         while (frame := read_frame(stdout)) is not None:
             reply = decode(frame)
+            child.heard_at = time.monotonic()
+            if isinstance(reply, Alive):
+                continue
             if not isinstance(reply, TrainingProgress):
                 child.unanswered.popleft()
-            self._deliver(reply)  # type: ignore[arg-type]
+            self._hand_on(child, reply)  # type: ignore[arg-type]
         child.popen.wait()
+        child.ended.set()
         child.close()
         with self._lock:
             if self._child is child:
@@ -184,7 +211,18 @@ class TaskProcess:
             unanswered = list(child.unanswered)
         if not child.stopping:
             for failed in _failures(child, unanswered):
-                self._deliver(failed)
+                self._hand_on(child, failed)
+
+    def _hand_on(self, child: _Child, reply: Reply) -> None:
+        """Deliver, but never wait for an owner that waits for us to end."""
+        while True:
+            try:
+                self._deliver(reply)
+            except queue.Full:  # noqa: PERF203 (the loop is the point)
+                if child.stopping:
+                    return
+            else:
+                return
 
 
 def _open(stream: IO[bytes] | None) -> IO[bytes]:
@@ -207,7 +245,9 @@ def _environment(threads: int | None) -> dict[str, str]:
 def _failures(child: _Child, unanswered: list[Request]) -> list[Failed]:
     status = child.popen.returncode
     how = f"was killed by signal {-status}" if status < 0 else f"ended with status {status}"
-    if status == -signal.SIGKILL:
+    if child.stuck:
+        how = "gave no sign of life for too long and was ended"
+    elif status == -signal.SIGKILL:
         how += " (the system may have run out of memory)"
     message = "\n".join([f"the task process {how}", *child.tail])
     if not unanswered:

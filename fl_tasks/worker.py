@@ -23,10 +23,12 @@ from typing import IO
 import numpy as np
 
 from fl_protocol.errors import ConfigError
+from fl_protocol.modelfile import FULL_DISK
 from fl_tasks import jobs, local_round
 from fl_tasks.base import Cancelled, Dataset, Diverged, Place, Task, Watch, get_task, load_plugin
 from fl_tasks.dealing import deal
 from fl_tasks.jobs import (
+    Alive,
     Cancel,
     DataOptions,
     Deal,
@@ -55,6 +57,7 @@ from fl_tasks.process import read_frame, round_of, write_frame
 from fl_tasks.remarks import remarks_on
 
 PROGRESS_EVERY_S = 0.5
+ALIVE_EVERY_S = 10.0
 DATASETS_KEPT = 2
 
 
@@ -95,6 +98,7 @@ class Worker:
         self._tasks: dict[str, Task] = {}
         self._datasets: dict[DataOptions, Dataset] = {}
         self._dealt: dict[DataOptions, Sequence[Dataset]] = {}
+        self._said_at = 0.0
 
     def serve(self, inbox: Inbox) -> None:
         """Answer until told to shut down."""
@@ -102,10 +106,20 @@ class Worker:
             number, request = inbox.next()
             if isinstance(request, Shutdown):
                 return
-            watch = Watch(lambda number=number: inbox.cancelled(number), self._reporter(request))  # type: ignore[misc]
+            watch = Watch(self._cancelled(inbox, number), self._reporter(request))
             self._send(self._answer(request, watch))
 
+    def _cancelled(self, inbox: Inbox, number: int) -> Callable[[], bool]:
+        def asked() -> bool:
+            """Whether the request is given up. That somebody asks is the sign that the work is alive."""
+            if time.monotonic() - self._said_at >= ALIVE_EVERY_S:
+                self._send(Alive())
+            return inbox.cancelled(number)
+
+        return asked
+
     def _send(self, reply: Reply) -> None:
+        self._said_at = time.monotonic()
         write_frame(self._outbox, jobs.encode(reply))
 
     def _answer(self, request: Request, watch: Watch) -> Reply:
@@ -122,6 +136,9 @@ class Worker:
         except ConfigError as error:
             return failed(jobs.DATA, str(error))
         except OSError as error:
+            if error.errno in FULL_DISK:
+                wanted = error.filename or getattr(request, "out", "a file")
+                return failed(jobs.DISK, f"no room for {wanted} ({error.strerror}): make some on its disk")
             return failed(
                 jobs.DATA, f"{error.filename or 'a file'} cannot be used: {error.strerror or error}"
             )

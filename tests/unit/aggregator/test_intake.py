@@ -265,3 +265,20 @@ def test_verdicts_are_remembered_within_a_bound(monkeypatch: pytest.MonkeyPatch)
     effect = intake.offered("a", "t4", offer)[0]
     assert isinstance(effect, SendAck)
     assert len(effect.ack.reason) == 300
+
+
+def test_an_upload_that_stands_still_gives_its_slot_to_one_that_waits() -> None:
+    """And gets one again when it moves: nobody's hang keeps the others out until the deadline."""
+    intake = intake_for(slots=1)
+    (first, one, chunks), (second, two, _) = large(1), large(2)
+    intake.offered("a", first, one)
+    intake.chunk("a", first, 0, chunks[0])
+    for now in (0.0, 100.0):
+        assert intake.tick(now) == [], "nobody waits"
+    assert intake.offered("b", second, two) == [SendAck("b", second, Ack(bits(12), 0))]
+    assert intake.tick(200.0) == []
+    intake.chunk("a", first, 1, chunks[1])
+    assert intake.tick(200.0 + up.STILL_S) == [], "it moved"
+    assert intake.tick(200.1 + 2 * up.STILL_S) == [SendAck("b", second, Ack(bits(12), WINDOW))]
+    assert intake.offered("a", first, one) == [SendAck("a", first, Ack(bits(12, 0, 1), 0))]
+    assert intake.gone("b") == [SendAck("a", first, Ack(bits(12, 0, 1), WINDOW))]

@@ -23,6 +23,7 @@ from fl_protocol.messages import (
     Pong,
     Refusal,
     Welcome,
+    state_seq,
 )
 
 A, B, C = "a1", "b2", "c3"
@@ -156,3 +157,14 @@ def test_the_house_is_full_until_somebody_leaves(monkeypatch: pytest.MonkeyPatch
     members.state("second", ClientState(B, LEFT))
     assert members.hello("third", Hello(C), 1.0)[0] == [Send("third", Welcome(C))]
     assert set(members.members) == {"site", "third"}
+
+
+def test_what_comes_late_of_the_same_instance_is_of_the_past() -> None:
+    """The will of a connection that is over, and a state of before: a bridge may deliver both behind the new birth."""
+    members = joined()
+    members.state("site", replace(HERE, seq=state_seq(2, 0)))
+    assert members.state("site", ClientState(A, LOST, seq=state_seq(1))) == ([], [])
+    assert members.state("site", ClientState(A, PREPARING, seq=state_seq(1, 0))) == ([], [])
+    assert members.members["site"].can_train
+    assert members.state("site", ClientState(A, LOST, seq=state_seq(2))) == ([], [ClientGone("site")])
+    assert members.state("site", replace(HERE, seq=state_seq(3, 0))) == ([], [ClientReady("site", 20)])

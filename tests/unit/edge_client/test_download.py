@@ -7,9 +7,9 @@ import random
 import pytest
 
 from edge_client import events as ev
-from edge_client.download import MAX_BAD_LEAVES, Download, Stage
+from edge_client.download import MAX_BAD_LEAVES, STALL_S, Download, Stage
 from fl_protocol.tensors import LEAF_BYTES, Manifest
-from fl_protocol.topics import Kind, parse
+from fl_protocol.topics import Kind, Topic, parse
 from tests.unit.edge_client.sessions import manifest_of, of, payload_of
 
 PAYLOAD = payload_of(3 * LEAF_BYTES + 1000, 3)
@@ -177,3 +177,27 @@ def test_events_out_of_turn_change_nothing() -> None:
     assert download.tick(1e9) == []
     download.manifest(MANIFEST)
     assert download.manifest(MANIFEST) == []
+
+
+def test_a_manifest_that_does_not_come_is_asked_for_again() -> None:
+    """Brokers drop messages without a word, the manifest too: subscribing makes them say again what they retain."""
+    download = Download("default", MANIFEST.digest)
+    download.connected(0.0)
+    topic = str(Topic("default", Kind.MODEL, digest=MANIFEST.digest))
+    assert download.tick(download.deadline - 0.1) == []
+    first = download.deadline
+    assert download.tick(first) == [ev.Subscribe((topic,))]
+    assert download.deadline > first + STALL_S, "less and less often"
+    download.tick(download.deadline)
+    assert download.manifest(MANIFEST)[0] == ev.Unsubscribe((topic,))
+    assert download.abandon() == []
+
+
+def test_an_unanswered_question_is_taken_back() -> None:
+    download = Download("default", MANIFEST.digest)
+    download.connected(0.0)
+    download.tick(download.deadline)
+    assert download.abandon() == [
+        ev.Unsubscribe((str(Topic("default", Kind.MODEL, digest=MANIFEST.digest)),))
+    ]
+    assert download.abandon() == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_client import events as ev
-from edge_client.library import MAX_MANIFESTS, Library
+from edge_client.library import MAX_MANIFESTS, WRITE_AGAIN_S, Library
 from tests.unit.edge_client.sessions import MODEL, MODEL2, MODEL_BYTES, of
 
 ARRIVED = ev.ManifestArrived(MODEL.digest, MODEL)
@@ -94,3 +94,24 @@ def test_few_manifests_are_kept() -> None:
         odd = replace(MODEL, leaves=bytes([index]) * 32)
         library.handle(ev.ManifestArrived(odd.digest, odd), 0.0)
     assert len(library._manifests) == MAX_MANIFESTS
+
+
+def test_a_full_disk_is_told_and_tried_again() -> None:
+    library = wanting()
+    library.handle(ARRIVED, 0.0)
+    library.handle(ev.ModelMissing(MODEL.digest), 0.0)
+    library.handle(ev.PartOpened(MODEL.digest, ()), 0.0)
+    effects = library.handle(ev.ModelUnwritable(MODEL.digest, "No space left on device in edge"), 1.0)
+    (told,) = of(ev.Tell, effects)
+    assert "cannot keep the model (No space left on device in edge): make room" in told.notice.text
+    assert of(ev.Unsubscribe, effects), "nothing is pulled that cannot be kept"
+    assert library.deadline == 1.0 + WRITE_AGAIN_S
+    assert library.want(MODEL.digest, 2.0) == []
+    assert library.handle(ev.Ticked(), 1.0 + WRITE_AGAIN_S) == []
+    assert library.want(MODEL.digest, 1.0 + WRITE_AGAIN_S) == [ev.FindModel(MODEL.digest)]
+    assert library.deadline == float("inf")
+
+
+def test_a_full_disk_of_another_model_is_of_the_past() -> None:
+    library = wanting()
+    assert library.handle(ev.ModelUnwritable(MODEL2.digest, "full"), 0.0) == []

@@ -85,3 +85,12 @@ def test_after_a_refusal_nothing_moves_it(place: Place) -> None:
     if hears_refusal:
         assert not [key for key in TRANSITIONS if key[0] is Place.SENT_AWAY]
         assert link.place is Place.SENT_AWAY
+
+
+def test_an_aggregator_that_is_said_to_be_there_and_does_not_answer_is_told_of() -> None:
+    """A broker may retain the birth of one that died unseen."""
+    link = connected()
+    link.handle(AggregatorState(True, AGG), 0.0)
+    asked = [link.handle(ev.Ticked(), link.deadline) for _ in range(10)]
+    told = [sum(isinstance(effect, ev.Tell) for effect in effects) for effects in asked]
+    assert told == [0, 0, 1, *[0] * 7], "asked for ever, said once"

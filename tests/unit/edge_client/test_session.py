@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from edge_client import events as ev
 from edge_client.rounds import training_seed
-from edge_client.session import SETTLED_S, TRANSITIONS, Work
-from fl_protocol.errors import AccessRefused, DataError
+from edge_client.session import LAST_MODEL_S, SETTLED_S, TRANSITIONS, Work
+from fl_protocol.errors import AccessRefused, BrokerUnavailable, DataError
 from fl_protocol.messages import (
     ACCEPTED,
     AGGREGATING,
@@ -33,6 +33,7 @@ from fl_protocol.messages import (
     Rejection,
     RoundState,
     Welcome,
+    state_seq,
 )
 from tests.unit.edge_client.sessions import (
     AGG,
@@ -41,6 +42,7 @@ from tests.unit.edge_client.sessions import (
     ME,
     MODEL,
     MODEL2,
+    MODEL_BYTES,
     PLAN,
     SUMMARY,
     Play,
@@ -82,7 +84,7 @@ def test_a_state_is_told_once_it_lasts_and_never_twice() -> None:
     assert play.session.deadline() == pytest.approx(SETTLED_S)
     assert sent(ClientState, play.later(SETTLED_S / 2)) == []
     told_late = sent(ClientState, play.later(SETTLED_S / 2))
-    assert told_late == [ClientState(INSTANCE, "training", 1, 8, SUMMARY, "cpu")]
+    assert told_late == [ClientState(INSTANCE, "training", 1, 8, SUMMARY, "cpu", seq=2)]
     assert sent(ClientState, play.later(60.0)) == []
 
 
@@ -217,7 +219,7 @@ def test_another_task_or_size_is_prepared_anew() -> None:
     assert of(ev.PrepareData, play.hear(round_state(0, WAITING))) == []
     effects = play.hear(round_state(0, WAITING, image_size=64))
     assert of(ev.PrepareData, effects) == [ev.PrepareData("chest-xray", 64)]
-    assert sent(ClientState, effects)[-1] == ClientState(INSTANCE, "preparing")
+    assert sent(ClientState, effects)[-1] == ClientState(INSTANCE, "preparing", seq=2)
 
 
 def test_progress_is_told_at_most_twice_a_second_and_not_of_a_quick_training() -> None:
@@ -491,3 +493,43 @@ def test_no_sequence_of_events_breaks_it_or_trains_what_was_accepted(
 def test_the_table_names_known_states_and_events_only() -> None:
     assert {work for work, _ in TRANSITIONS} == set(Work)
     assert all(callable(handler) for handler in TRANSITIONS.values())
+
+
+def test_an_old_round_that_is_told_again_does_not_bring_its_work_back() -> None:
+    play = Play()
+    play.ready(round_state(2, instance=AGG, seq=5))
+    assert play.session.work is Work.TRAINING
+    assert of(ev.CancelTraining, play.hear(round_state(1, instance=AGG, seq=2))) == []
+    assert play.session.work is Work.TRAINING
+
+
+def test_states_count_up_and_the_farewell_is_the_last() -> None:
+    play = Play()
+    play.join()
+    effects = play.hear(round_state(), ev.DataPrepared(SUMMARY, 8, "cpu"))
+    play.later(SETTLED_S)
+    numbers = [state.seq for state in sent(ClientState, play.log)]
+    assert numbers == sorted(set(numbers)) and len(numbers) >= 2
+    assert state_seq(0) > play.session.farewell().seq > numbers[-1]
+    play.hear(
+        ev.BrokerLost("cut"),
+        ev.BrokerConnected(None, number=2),
+        AggregatorState(True, AGG),
+        Welcome(INSTANCE),
+    )
+    again = sent(ClientState, play.log)[-1]
+    assert state_seq(2) > again.seq >= state_seq(2, 0) > state_seq(1)
+    assert effects
+
+
+def test_a_final_model_that_does_not_come_is_not_waited_for_for_ever() -> None:
+    play = Play(disk=())
+    play.ready()
+    play.hear(round_state(phase=FINISHED, cohort=()))
+    assert of(ev.Leave, play.later(LAST_MODEL_S - 1)) == []
+    play.hear(ev.ManifestArrived(MODEL.digest, MODEL))
+    play.hear(ev.ChunkArrived(MODEL.digest, 0, MODEL_BYTES[:4096]))
+    assert of(ev.Leave, play.later(LAST_MODEL_S - 1)) == [], "it moves"
+    (left,) = of(ev.Leave, play.later(1))
+    assert isinstance(left.error, BrokerUnavailable)
+    assert "did not come" in str(left.error)

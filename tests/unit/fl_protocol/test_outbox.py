@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fl_protocol.outbox import FIRST_WINDOW, MAX_LOSSES, MAX_WINDOW, Outbox, Outgoing
+from fl_protocol.outbox import FIRST_WINDOW, MAX_LOSSES, MAX_WINDOW, STUCK, Outbox, Outgoing
 
 KEEPALIVE_S = 40.0
 SLOW_S = 11.0
@@ -167,3 +167,18 @@ def test_nothing_is_lost_or_counted_twice(steps: list[str]) -> None:
         outbox.sent(-1, taken, 1, now)
         outbox.acked(-1, now)
     assert outbox.backlog() == 0
+
+
+def test_a_broker_that_acknowledges_nothing_is_noticed() -> None:
+    outbox = filled(2)
+    assert not outbox.is_stuck(1e9), "nothing was sent"
+    for mid in (1, 2):
+        taken = outbox.take()
+        assert taken is not None
+        outbox.sent(mid, taken, 1, 10.0 * mid)
+    assert not outbox.is_stuck(10.0 + STUCK * KEEPALIVE_S)
+    assert outbox.is_stuck(10.1 + STUCK * KEEPALIVE_S)
+    outbox.acked(1, 11.0)
+    assert not outbox.is_stuck(10.1 + STUCK * KEEPALIVE_S)
+    outbox.lost(12.0)
+    assert not outbox.is_stuck(1e9)

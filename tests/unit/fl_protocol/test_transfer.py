@@ -6,7 +6,7 @@ import pytest
 
 from fl_protocol.errors import PeerError
 from fl_protocol.tensors import CHUNKS_PER_BLOCK, LEAF_BYTES
-from fl_protocol.transfer import MAX_PENDING_LEAVES, WINDOW, Assembly, ChunkSet, Pulling, Sending
+from fl_protocol.transfer import FEW, MAX_PENDING_LEAVES, WINDOW, Assembly, ChunkSet, Pulling, Sending
 from tests.payloads import chunks_of, manifest_of, random_payload
 
 QUARTER = LEAF_BYTES // 4
@@ -225,9 +225,9 @@ def test_pulling_opens_a_block_and_the_next_when_half_of_it_is_here() -> None:
 
 
 def test_pulling_leaves_a_block_with_its_last_chunk_and_skips_whole_ones() -> None:
-    pulling, held = _pulling(2 * CHUNKS_PER_BLOCK + 2, *range(CHUNKS_PER_BLOCK), CHUNKS_PER_BLOCK + 1)
+    pulling, held = _pulling(2 * CHUNKS_PER_BLOCK + 2, *range(CHUNKS_PER_BLOCK))
     assert pulling.more() == ([1], [])
-    for index in [CHUNKS_PER_BLOCK, *range(CHUNKS_PER_BLOCK + 2, 2 * CHUNKS_PER_BLOCK)]:
+    for index in range(CHUNKS_PER_BLOCK, 2 * CHUNKS_PER_BLOCK):
         held.add(index)
         done = pulling.arrived(index)
     assert done == ([1], [])
@@ -235,11 +235,11 @@ def test_pulling_leaves_a_block_with_its_last_chunk_and_skips_whole_ones() -> No
 
 
 def test_pulling_narrows_after_each_stall() -> None:
-    pulling, held = _pulling(100, 0)
+    pulling, held = _pulling(100)
     pulling.more()
     assert pulling.stalled() == ([0], [])
     blocks, single = pulling.more()
-    assert (blocks, single) == ([], list(range(1, 17)))
+    assert (blocks, single) == ([], list(range(16)))
     held.add(1)
     assert pulling.arrived(1) == ([], [1])
     assert pulling.more() == ([], []), "the rest of the batch is still under way"
@@ -249,13 +249,37 @@ def test_pulling_narrows_after_each_stall() -> None:
 
 
 def test_pulling_starts_over_after_a_reconnection() -> None:
-    pulling, held = _pulling(2 * CHUNKS_PER_BLOCK)
+    pulling, _ = _pulling(2 * CHUNKS_PER_BLOCK)
     pulling.more()
-    held.add(0)
-    pulling.arrived(0)
     pulling.reconnected()
     assert (pulling.outstanding, pulling.more()) == (0, ([0], []))
-    assert pulling.outstanding == CHUNKS_PER_BLOCK - 1
+    assert pulling.outstanding == CHUNKS_PER_BLOCK
+
+
+def test_of_a_block_held_in_part_only_what_is_missing_is_asked_for() -> None:
+    """A cut at chunk 60 of 64 must not bring 60 chunks again over a slow line."""
+    pulling, held = _pulling(3 * CHUNKS_PER_BLOCK)
+    pulling.more()
+    for index in range(CHUNKS_PER_BLOCK - 4):
+        held.add(index)
+        pulling.arrived(index)
+    pulling.reconnected()
+    assert pulling.more() == ([1], [60, 61, 62, 63])
+    assert pulling.arrived(60) == ([], [60])
+    assert pulling.more() == ([], []), "enough is under way"
+
+
+def test_what_is_asked_for_by_name_is_asked_for_in_bounds_and_once() -> None:
+    pulling, held = _pulling(CHUNKS_PER_BLOCK + 5, 0)
+    asked: list[int] = []
+    while not held.complete:
+        blocks, single = pulling.more()
+        assert len(single) <= 3 * FEW and pulling.outstanding <= CHUNKS_PER_BLOCK
+        asked += single + [index for block in blocks for index in range(64, 69) if block == 1]
+        for index in list(pulling.single)[:3] or [next(iter(left)) for left in pulling.open_blocks.values()]:
+            held.add(index)
+            pulling.arrived(index)
+    assert sorted(asked) == list(range(1, CHUNKS_PER_BLOCK + 5))
 
 
 def test_pulling_shrugs_at_what_it_did_not_ask_for() -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -206,6 +207,38 @@ def test_stop_ends_a_child_that_does_not_listen(running: Running) -> None:
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     assert running.replies.empty()
+
+
+def test_a_child_without_a_sign_of_life_is_ended(running: Running) -> None:
+    """A trainer that hangs gives its round back; what comes next finds a new process, as after any death of one."""
+    request = running.train("stubborn")
+    running.process.stop()
+    running.process = TaskProcess(
+        plugin="echo_plugin", threads=1, deliver=running.replies.put, patience_s=2.0
+    )
+    running.process.submit(request)
+    failed = running.answer()
+    assert isinstance(failed, Failed)
+    assert (failed.request, failed.kind, failed.round_number) == ("Train", "process", 1)
+    assert "no sign of life" in failed.message
+
+
+def test_a_full_owner_that_stops_us_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reader offers its reply again and again until the owner, who has no room, ends it."""
+    monkeypatch.setenv("PYTHONPATH", str(HERE))
+    asked = threading.Event()
+
+    def full(_reply: Reply) -> None:
+        asked.set()
+        raise queue.Full
+
+    process = TaskProcess(plugin="echo_plugin", deliver=full)
+    process.submit(Prepare(DataOptions("echo", None, 8, str(tmp_path))))
+    assert asked.wait(60)
+    process.stop(2.0)
+    assert not process.running
 
 
 def test_stop_cancels_what_is_at_work(running: Running) -> None:

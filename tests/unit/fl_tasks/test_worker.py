@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from dataclasses import replace
 
@@ -10,8 +11,9 @@ import torch
 
 from fl_protocol.messages import Plan
 from fl_tasks import jobs
-from fl_tasks.process import write_frame
-from fl_tasks.worker import Inbox, _out_of_memory, training_seed
+from fl_tasks.base import Place
+from fl_tasks.process import read_frame, write_frame
+from fl_tasks.worker import Inbox, Worker, _out_of_memory, training_seed
 
 TRAIN = jobs.Train(jobs.DataOptions("t", None, 8, "c", 1, 3), "m", Plan(1, 8, 0.1, 7), "o", 2, "m")
 
@@ -46,3 +48,16 @@ def test_running_out_of_memory_is_told_from_other_failures() -> None:
         torch.empty(2**50)
     assert _out_of_memory(caught.value)
     assert not _out_of_memory(RuntimeError("shape mismatch"))
+
+
+def test_work_that_asks_whether_it_is_cancelled_shows_that_it_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """But no oftener than needed: asking is done for every batch."""
+    outbox = io.BytesIO()
+    inbox = Inbox(os.fdopen(os.pipe()[0], "rb"))  # open at the other end for as long as this process lives
+    asked = Worker(Place("cpu", 1), outbox)._cancelled(inbox, 1)
+    assert not asked() and not asked()
+    monkeypatch.setattr("fl_tasks.worker.ALIVE_EVERY_S", 0.0)
+    assert not asked()
+    outbox.seek(0)
+    frames = [read_frame(outbox) for _ in range(3)]
+    assert [frame and jobs.decode(frame) for frame in frames] == [jobs.Alive(), jobs.Alive(), None]
