@@ -66,9 +66,9 @@ def render(run: RunData, name: str) -> str:
     """The page as text. ``name`` stands in for the job where the settings do not name one."""
     synthetic = run.setting("synthetic") in ("yes", "true", "1")
     suffix = " · synthetic phantoms" if synthetic else ""
-    style, digest = _style()
+    sheet, digest = style()
     return _template().render(
-        run=run, job=run.setting("job", name), synthetic=synthetic, style=style, style_digest=digest,
+        run=run, job=run.setting("job", name), synthetic=synthetic, style=sheet, style_digest=digest,
         status=_status(run), tiles=_tiles(run), auroc=_auroc(run), auroc_title=f"AUROC{suffix}",
         learning=_learning(run, suffix), judged=_judged(run, suffix), rates=_rates(run), suffix=suffix, work=_work(run, suffix),
         presence=_presence(run, suffix), refusals=_refusals(run, suffix),
@@ -94,7 +94,7 @@ def _template() -> Template:
 
 
 @cache
-def _style() -> tuple[Markup, str]:
+def style() -> tuple[Markup, str]:
     """The style sheet, and the digest that lets it, and it alone, through the page's policy."""
     text = _environment().get_template("report.css.j2").render()
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()

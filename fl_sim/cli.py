@@ -7,7 +7,7 @@ from typing import NoReturn
 import typer
 
 from fl_protocol import commandline as cl
-from fl_sim import chaos_command, run_command
+from fl_sim import chaos_command, compare_command, run_command
 
 app = typer.Typer(
     name="fl-sim",
@@ -24,6 +24,7 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 
 
 app.command("run")(run_command.command)
+app.command("compare")(compare_command.command)
 app.command("chaos")(chaos_command.command)
 
 

@@ -122,6 +122,8 @@ class Crew:
     def close(self) -> None:
         with self._changed:
             self._waiting.clear()
+            self._broken = self._broken or HilumError("the workers were stopped")
+            self._changed.notify_all()
         for task in self._tasks:
             task.stop()
 

@@ -9,6 +9,13 @@ LOCAL, RAY = "local", "ray"
 ENGINES = (LOCAL, RAY)
 
 
+def checked_engine(name: str) -> str:
+    """``name`` itself, or a ConfigError with the names there are."""
+    if name not in ENGINES:
+        raise ConfigError(f"unknown --engine {name!r}: use {' or '.join(ENGINES)}")
+    return name
+
+
 def engine_of(name: str, workers: int, device: str, plugin: str | None) -> Engine:
     """The engine of that name. Raises ConfigError for an unknown one, or one that is not installed."""
     if name == LOCAL:

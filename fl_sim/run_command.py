@@ -19,11 +19,10 @@ from aggregator.strategies.options import split_options
 from aggregator.strategies.registry import get_strategy, shown_options
 from fl_protocol import commandline as cl
 from fl_protocol.console import pairs, seconds
-from fl_protocol.errors import ConfigError
 from fl_protocol.messages import MAX_COHORT, Plan
 from fl_sim import options as sim
 from fl_sim.engine import Engine
-from fl_sim.engines import ENGINES, engine_of
+from fl_sim.engines import checked_engine, engine_of
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
 from fl_tasks.defaults import DEFAULT_TASK, defaults_for
@@ -75,8 +74,7 @@ def command(
     same options give the same model, byte for byte, whatever the number of workers. Ctrl-C stops it; the same command
     goes on with the round it was in.
     """
-    if engine not in ENGINES:
-        raise ConfigError(f"unknown --engine {engine!r}: use {' or '.join(ENGINES)}")
+    checked_engine(engine)
     at_least(clients, 1, "--clients", MAX_COHORT)
     scored = scored_on(data, eval_data)
     chosen = get_strategy(strategy, split_options(strategy_option or ()))

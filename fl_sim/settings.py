@@ -38,6 +38,27 @@ class SimSettings:
     init: str | None = None
     fresh: bool = False
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
+    cache: Path | None = None
+    """Where resized images are kept; None: with the run."""
+
+    @property
+    def options(self) -> jobs.DataOptions:
+        """What the data are dealt out by."""
+        config = self.config
+        return jobs.DataOptions(
+            config.task, self.data, config.image_size, str(self.cache or self.out / "cache"), shards=self.clients,
+            partition=self.partition, seed=config.seed, resident=True,
+        )  # fmt: skip
+
+    @property
+    def scored_on(self) -> jobs.DataOptions | None:
+        """What every round's model is scored on, if it is."""
+        if self.eval_data is None:
+            return None
+        options = self.options
+        return jobs.DataOptions(
+            options.task, self.eval_data, options.image_size, options.cache, role=jobs.EVAL
+        )
 
 
 @dataclass(frozen=True)
@@ -51,6 +72,7 @@ class Simulated:
     metrics: dict[str, float] | None
     model_sha256: str
     out: Path
+    records: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
         """Keys: rounds, updates, seconds, updates_per_s (this run's own), virtual_s, metrics, model_sha256, out."""
@@ -62,39 +84,33 @@ class Simulated:
         }  # fmt: skip
 
 
-def run(settings: SimSettings, engine: Engine, view: seen.View) -> Simulated:
-    """One simulated federation, to its end; or the rest of one that was begun."""
+def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients | None = None) -> Simulated:
+    """One simulated federation, to its end; or the rest of one that was begun.
+
+    ``clients`` takes part in place of those that the data are dealt out to.
+    """
     with run_directory(settings) as folder:
-        config = settings.config
-        base = first_model(folder, config, settings.init, engine)
-        options = jobs.DataOptions(
-            config.task, settings.data, config.image_size, str(cache_of(settings.out)), shards=settings.clients,
-            partition=settings.partition, seed=config.seed, resident=True,
-        )  # fmt: skip
-        clients = dealt(options, engine, view)
+        base = first_model(folder, settings.config, settings.init, engine)
+        who = clients or dealt(settings.options, engine, view)
         folder.write_json(
             "config.json", settings.effective | {"clock": {"value": "virtual", "source": "fl-sim"}}
         )
         records = folder.journal.records()
         folder.write_rounds(records)
         last = records[-1] if records else None
-        tell_resumed(records, config, view)
-        federation = Federation(config, base, rounds_done=last["round"] if last else 0, last=last)
-        scored_on = None
-        if settings.eval_data is not None:
-            scored_on = jobs.DataOptions(
-                config.task, settings.eval_data, config.image_size, options.cache, role=jobs.EVAL
-            )
+        tell_resumed(records, settings.config, view)
+        federation = Federation(settings.config, base, rounds_done=last["round"] if last else 0, last=last)
         simulation = Simulation(
-            folder, federation, settings.strategy, clients, settings.profile, engine, view, scored_on
+            folder, federation, settings.strategy, who, settings.profile, engine, view,
+            settings.scored_on,
         )  # fmt: skip
         began = time.monotonic()
         simulation.run()
         seconds = time.monotonic() - began
-    last = federation.last_record or {}
+        told = tuple(folder.journal.records())
     return Simulated(
-        federation.rounds_done, simulation.updates, seconds, simulation.world.now, last.get("metrics"),
-        federation.base, settings.out,
+        federation.rounds_done, simulation.updates, seconds, simulation.world.now,
+        told[-1]["metrics"] if told else None, federation.base, settings.out, told,
     )  # fmt: skip
 
 
@@ -116,11 +132,6 @@ def run_directory(settings: SimSettings) -> Iterator[RunDirectory]:
         folder.close()
 
 
-def cache_of(out: Path) -> Path:
-    """Where resized images are kept: with the run."""
-    return out / "cache"
-
-
 def first_model(folder: RunDirectory, config: FederationConfig, init: str | None, engine: Engine) -> str:
     """The digest of the model the run goes on from; made from the seed, or from ``init``, the first time."""
     records = folder.journal.records()
@@ -130,9 +141,10 @@ def first_model(folder: RunDirectory, config: FederationConfig, init: str | None
         return base
     draft = folder.models / f".initial.{os.getpid()}.tmp"
     request = jobs.Initialise(config.task, config.model, config.image_size, config.seed, init, str(draft))
-    engine.begin("first model", request)
+    key = str(draft)
+    engine.begin(key, request)
     try:
-        answered(engine.result("first model"))
+        answered(engine.result(key))
         digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
     finally:
         draft.unlink(missing_ok=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from fl_protocol.errors import ConfigError
 from fl_tasks.base import Dataset, Task, Watch
 from fl_tasks.jobs import DataOptions
 
@@ -32,6 +33,11 @@ class Rows:
         """These of the rows; no image is touched."""
         return Rows(self._whole, self._rows[which])
 
+    @classmethod
+    def joined(cls, parts: Sequence[Rows]) -> Rows:
+        """The rows of all, which must be of one array."""
+        return cls(parts[0]._whole, np.concatenate([part._rows for part in parts]))
+
 
 class Shards(Sequence[Dataset]):
     """The shards of some options, each made by ``make(index)`` when it is first asked for.
@@ -54,6 +60,17 @@ class Shards(Sequence[Dataset]):
                 del self._made[next(iter(self._made))]
             self._made[index] = self._make(index)
         return self._made[index]
+
+
+def together(task: Task, shards: Sequence[Dataset]) -> Dataset:
+    """All shards as one, training with training and validation with validation: what one place would have.
+
+    Raises ConfigError for a task that has no method ``together``.
+    """
+    of_its_own: Callable[[Sequence[Dataset]], Dataset] | None = getattr(task, "together", None)
+    if of_its_own is None:
+        raise ConfigError("this task cannot put its sites' data together: compare another task")
+    return of_its_own([shard for shard in shards if shard.num_examples])
 
 
 def deal(task: Task, options: DataOptions, watch: Watch) -> Sequence[Dataset]:

@@ -27,7 +27,7 @@ class DataOptions:
     data: str | None
     image_size: int  # 0: the task's default
     cache: str  # folder of resized images, may be shared by several processes
-    shard: int = 1  # 1 .. shards
+    shard: int = 1  # 1 .. shards; of resident data also 0: all of them together
     shards: int = 1
     partition: str = "iid"
     seed: int = 0

@@ -7,7 +7,7 @@ up to twice as fast; names, shapes and files are the same.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from fl_protocol.errors import ConfigError, DataError
-from fl_protocol.messages import Plan
+from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
 from fl_tasks import metrics
@@ -71,6 +71,20 @@ class TorchTask(ABC):
     @abstractmethod
     def metadata(self, model: str, image_size: int) -> dict[str, str]:
         """What travels with a model: task, model, classes, image_size, preprocessing."""
+
+    def together(self, shards: Sequence[Dataset]) -> Dataset:
+        """Dealt shards as one: who validated at a site validates here, and nobody else."""
+        splits: list[Splits] = [shard.content for shard in shards]
+        whole = Splits(
+            Examples.together([each.train for each in splits]),
+            Examples.together([each.validation for each in splits if each.validation is not None]),
+        )
+        summaries = [shard.summary for shard in shards]
+        counts = {
+            name: sum(getattr(summary, name) for summary in summaries)
+            for name in ("images", "patients", "train_images", "val_images")
+        }
+        return Dataset(DataSummary(**counts), len(whole.train), content=whole)
 
     def optimizer(self, module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
         """Fresh for every round: what one edge's optimizer remembers says nothing about the averaged model."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,15 @@ class Examples:
         """These rows; of a view, another view."""
         images = self.images.part(rows) if isinstance(self.images, Rows) else self.images[rows]
         return Examples(images, self.labels[rows], self.patients[rows])
+
+    @classmethod
+    def together(cls, parts: Sequence[Examples]) -> Examples:
+        """All examples of views of one whole, in the order of ``parts``."""
+        views = [part.images for part in parts if isinstance(part.images, Rows)]
+        return cls(
+            Rows.joined(views), np.concatenate([part.labels for part in parts]),
+            np.concatenate([part.patients for part in parts]),
+        )  # fmt: skip
 
     def view(self, rows: np.ndarray) -> Examples:
         """These rows, without a copy of their images."""

@@ -26,7 +26,7 @@ from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import FULL_DISK
 from fl_tasks import jobs, local_round
 from fl_tasks.base import Cancelled, Dataset, Diverged, Place, Task, Watch, get_task, load_plugin
-from fl_tasks.dealing import deal
+from fl_tasks.dealing import deal, together
 from fl_tasks.jobs import (
     Alive,
     Cancel,
@@ -227,7 +227,8 @@ class Worker:
 
     def _dataset(self, options: DataOptions, watch: Watch) -> Dataset:
         if options.resident:
-            return self._shards(options, watch)[options.shard - 1]
+            shards = self._shards(options, watch)
+            return shards[options.shard - 1] if options.shard else together(self._task(options.task), shards)
         if options not in self._datasets:
             while len(self._datasets) >= DATASETS_KEPT:
                 del self._datasets[next(iter(self._datasets))]

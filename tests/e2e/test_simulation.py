@@ -122,3 +122,25 @@ def test_another_world_is_not_taken_up(programs: Programs) -> None:
     assert program.wait() == 2
     assert "holds a run with clients 4, not 5" in program.err
     simulate(programs, "--clients", 5, "--rounds", 1, "--fresh")
+
+
+def test_the_three_ways_are_compared(programs: Programs) -> None:
+    data = programs.folder / "data"
+    phantoms(data / "train", 16)
+    phantoms(data / "test", 4)
+    program = programs.start(
+        "fl-sim", "compare", "--data", data, "--clients", 2, "--rounds", 1, "--image-size", 32, "--out", "cmp", "--json",
+    )  # fmt: skip
+    assert program.wait(60) == 0, program.told()
+    found = json.loads(program.out)
+    kinds = [result["kind"] for result in found["results"]]
+    assert kinds == ["federated", "centralised", "local", "local"]
+    assert sum(found["sites"].values()) == sum(
+        rounds(programs.folder / "cmp" / "centralised")[0]["client_examples"].values()
+    )
+    assert all(0.0 <= result["pooled"]["auroc"] <= 1.0 for result in found["results"])
+    assert all(set(result["sites"]) == {"client-1", "client-2"} for result in found["results"])
+    assert len({result["model_sha256"] for result in found["results"]}) == 4
+    page = (programs.folder / "cmp" / "report.html").read_text()
+    assert page.count("<tr class=") == 4
+    assert json.loads((programs.folder / "cmp" / "compare.json").read_text()) == found

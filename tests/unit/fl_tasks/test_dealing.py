@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fl_protocol.errors import ConfigError
 from fl_protocol.messages import DataSummary, Plan
 from fl_tasks import jobs
 from fl_tasks.base import Dataset, Place, Watch
 from fl_tasks.chest_xray import ChestXray
-from fl_tasks.dealing import KEPT, Rows, Shards, deal
+from fl_tasks.dealing import KEPT, Rows, Shards, deal, together
 from fl_tasks.params import write_params
 from fl_tasks.worker import Worker
 
@@ -143,3 +144,22 @@ def test_views_are_kept_and_bounds_are_bounds() -> None:
     assert made == [1]
     with pytest.raises(IndexError):
         shards[3]
+
+
+def test_together_shards_train_and_validate_as_each_did(folder: Folder, tmp_path: Path) -> None:
+    data = folder(count=16)
+    task = ChestXray(Place("cpu", 1))
+    worker = Worker(Place("cpu", 1), io.BytesIO())
+    whole = worker._dataset(options(data, resident=True, shard=0), Watch())
+    shards = list(deal(task, options(data), Watch()))
+    assert whole.num_examples == sum(shard.num_examples for shard in shards)
+    for part in ("train", "validation"):
+        patients = [set(getattr(shard.content, part).patients) for shard in shards]
+        assert set(getattr(whole.content, part).patients) == set().union(*patients)
+    assert not set(whole.content.train.patients) & set(whole.content.validation.patients)
+    assert np.array_equal(whole.content.train.images[:1], shards[0].content.train.images[:1])
+
+
+def test_a_task_that_cannot_put_shards_together_says_so() -> None:
+    with pytest.raises(ConfigError, match="cannot put its sites' data together"):
+        together(Plain(), [])  # type: ignore[arg-type]

@@ -1,0 +1,115 @@
+"""``fl-sim compare``: local, federated and centralised training side by side, from options to a table."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from aggregator import options as opt
+from aggregator.cli import at_least, effective
+from aggregator.console import Finished, Warned, make_view
+from fl_protocol import commandline as cl
+from fl_protocol.errors import ConfigError
+from fl_sim import options as sim
+from fl_sim.compare import compare
+from fl_sim.compare_report import write_report
+from fl_sim.compare_table import lines
+from fl_sim.engines import checked_engine, engine_of
+from fl_sim.natural import gather
+from fl_sim.profiles import Profile
+from fl_sim.run_command import rule_of, scored_on
+from fl_sim.settings import SimSettings
+from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK
+from fl_tasks.folder import is_phantoms
+
+BY_FILE = "by-file"
+
+SitesOption = Annotated[
+    list[str] | None,
+    cl.option(
+        "data",
+        "What the sites hold: one folder or file that is dealt out, or several folders, each of them a site.",
+        metavar="DIR|FILE",
+    ),
+]
+
+
+def command(
+    ctx: cl.Context,
+    data: SitesOption = None,
+    clients: Annotated[
+        int,
+        cl.option(
+            "clients", "How many sites the data are dealt out to, if they are.", rich_help_panel=sim.CLIENTS
+        ),
+    ] = 8,
+    partition: sim.PartitionOption = "iid",
+    rounds: opt.RoundsOption = 10,
+    cohort: opt.CohortOption = "1.0",
+    task: opt.TaskOption = DEFAULT_TASK,
+    model: opt.ModelOption = DEFAULT_MODEL,
+    strategy: opt.StrategyOption = "fedavg",
+    local_epochs: opt.LocalEpochsOption = None,
+    batch_size: opt.BatchSizeOption = None,
+    learning_rate: opt.LearningRateOption = None,
+    image_size: opt.ImageSizeOption = None,
+    seed: opt.SeedOption = 0,
+    init: opt.InitOption = None,
+    eval_data: sim.EvalDataOption = None,
+    out: opt.OutOption = None,
+    fresh: opt.FreshOption = False,
+    workers: sim.WorkersOption = None,
+    engine: sim.EngineOption = "local",
+    device: opt.DeviceOption = "cpu",
+    plugin: cl.PluginOption = None,
+    as_json: sim.JsonOption = False,
+) -> None:
+    """Compare what each site learns alone, all learn by federating, and one place with all data would learn.
+
+    The same split, seed and number of passes over the data for all. Every model is scored on the pooled test, and on
+    each site's own held-out patients. With several --data each folder is a site, and of a folder without a test part
+    a fifth of the patients are held out for the pooled test.
+    """
+    checked_engine(engine)
+    folder = Path(out or "runs/compare")
+    given = list(data or [])
+    names: list[str] = []
+    if len(given) > 1:
+        if partition not in ("iid", BY_FILE):
+            raise ConfigError("several --data folders are the sites themselves: leave --partition out")
+        names, partition, clients = gather(given, folder / "sites", seed), BY_FILE, len(given)
+        given = [str(folder / "sites")]
+    source = given[0] if given else None
+    scored = eval_data or source if names else scored_on(source, eval_data)
+    at_least(clients, 2, "--clients", 1000)
+    # Nobody is slow here: a round waits for its whole cohort.
+    more = {"clients": clients, "quorum": "1.0", "grace": 0.0, "deadline": 1e8, "retries": 0}
+    config = rule_of(dict(ctx.params) | more, evaluate=True)
+    told = effective(cl.effective_settings(ctx), config)
+    if source is not None and is_phantoms(Path(source)):
+        told |= {"synthetic": {"value": True, "source": "the data"}}
+    settings = SimSettings(
+        folder, config, strategy, clients, source, partition, Profile((1.0,) * clients), scored, init, fresh, told
+    )  # fmt: skip
+    count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
+    view = make_view(sys.stderr if as_json else sys.stdout)
+    trains = engine_of(engine, count, device, plugin)
+    try:
+        if scored is None:
+            raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
+        view.show(Warned("the federated run is shown; local and centralised ones run beside it"))
+        found = compare(settings, trains, view, names)
+        (folder / "compare.json").write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
+        report = write_report(folder, found, told)
+        view.show(
+            Finished(
+                config.rounds, report.resolve().as_uri(), str(folder / "federated" / "global.safetensors")
+            )
+        )
+    finally:
+        view.close()
+        trains.close()
+    cl.say(json.dumps(found.as_json()) if as_json else "\n".join(lines(found)))
