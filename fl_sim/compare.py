@@ -19,6 +19,7 @@ from typing import Any
 
 from aggregator import console as seen
 from aggregator.cohort import Share
+from aggregator.strategies.registry import get_strategy
 from edge_client.kept import Kept
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
@@ -155,10 +156,11 @@ def settings_for(way: Way, settings: SimSettings) -> SimSettings:
     if way.kind == FEDERATED:
         return replace(settings, out=settings.out / FEDERATED, cache=settings.out / "cache")
     one = Share(count=1)
-    config = replace(settings.config, min_clients=1, cohort=one, quorum=one)
+    plan = replace(settings.config.plan, proximal_mu=0.0, control_variates=False, local_norms=False)
+    config = replace(settings.config, min_clients=1, cohort=one, quorum=one, plan=plan)
     folder = settings.out / CENTRALISED if way.kind == CENTRALISED else settings.out / LOCAL / way.title
     return replace(
-        settings, out=folder, cache=settings.out / "cache", config=config, strategy="fedavg",
+        settings, out=folder, cache=settings.out / "cache", config=config, strategy=get_strategy("fedavg"),
         profile=Profile((1.0,)),
     )  # fmt: skip
 

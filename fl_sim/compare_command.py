@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from aggregator import options as opt
-from aggregator.cli import at_least, effective
+from aggregator.cli import at_least, check_updates, effective
 from aggregator.console import Finished, Warned, make_view
+from aggregator.strategies.options import split_options
+from aggregator.strategies.registry import get_strategy, shown_options
 from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError
 from fl_sim import options as sim
@@ -52,6 +55,7 @@ def command(
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = DEFAULT_MODEL,
     strategy: opt.StrategyOption = "fedavg",
+    strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
@@ -87,12 +91,15 @@ def command(
     at_least(clients, 2, "--clients", 1000)
     # Nobody is slow here: a round waits for its whole cohort.
     more = {"clients": clients, "quorum": "1.0", "grace": 0.0, "deadline": 1e8, "retries": 0}
+    chosen = get_strategy(strategy, split_options(strategy_option or ()))
     config = rule_of(dict(ctx.params) | more, evaluate=True)
-    told = effective(cl.effective_settings(ctx), config)
+    config = replace(config, plan=chosen.plan(config.plan))
+    check_updates(config, chosen)
+    told = effective(cl.effective_settings(ctx), config, shown_options(chosen))
     if source is not None and is_phantoms(Path(source)):
         told |= {"synthetic": {"value": True, "source": "the data"}}
     settings = SimSettings(
-        folder, config, strategy, clients, source, partition, Profile((1.0,) * clients), scored, init, fresh, told
+        folder, config, chosen, clients, source, partition, Profile((1.0,) * clients), scored, init, fresh, told
     )  # fmt: skip
     count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
     view = make_view(sys.stderr if as_json else sys.stdout)

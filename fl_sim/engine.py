@@ -1,13 +1,14 @@
 """Who trains for the virtual clients. An engine takes requests as an edge's task process does, and runs many at once.
 
-:class:`Crew` is task processes on this machine; fl_sim/ray_engine.py hands the same requests to a Ray cluster. Files
-name what is trained and what comes of it; a request and its reply are a few hundred bytes.
+:class:`Crew` is task processes on this machine; ray_engine.py hands the same requests to a Ray cluster. Files hold
+what is trained and what comes of it; a request and its reply name them, in a few hundred bytes.
 """
 
 from __future__ import annotations
 
 import heapq
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,13 +54,13 @@ class _Job:
     dropped: bool = field(compare=False, default=False)
 
 
-class Crew:
-    """``workers`` task processes, each with one torch thread and its own copy of the module.
+class Pool(ABC):
+    """A number of workers, each with one request at a time, and the order in which requests are begun.
 
-    A worker is given its next request by the thread that read its last reply, so that none waits for the owner.
+    A worker is given its next request by the thread that brings its last reply, so that none waits for the owner.
     """
 
-    def __init__(self, workers: int, *, device: str = "cpu", plugin: str | None = None) -> None:
+    def __init__(self, workers: int) -> None:
         self._changed = threading.Condition()
         self._waiting: list[_Job] = []
         self._order = 0
@@ -67,14 +68,18 @@ class Crew:
         self._known: dict[Key, _Job] = {}
         self._replies: dict[Key, jobs.Reply] = {}
         self._broken: HilumError | None = None
-        self._tasks = [
-            TaskProcess(device=device, plugin=plugin, threads=1, deliver=partial(self._delivered, index))
-            for index in range(workers)
-        ]
 
-    @property
-    def pids(self) -> list[int]:
-        return [task.pid for task in self._tasks if task.pid is not None]
+    @abstractmethod
+    def _send(self, index: int, request: jobs.Request) -> None:
+        """Let that worker begin; :meth:`_delivered` is called, on another thread, with what comes of it."""
+
+    @abstractmethod
+    def _cancel(self, index: int) -> None:
+        """Nobody wants what that worker is at: it may give it up, and deliver whatever it likes."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End all workers."""
 
     def begin(self, key: Key, request: jobs.Request, priority: float = SOON) -> None:
         with self._changed:
@@ -82,7 +87,7 @@ class Crew:
             job = _Job(priority, self._order, key, request)
             self._known[key] = job
             heapq.heappush(self._waiting, job)
-            for index in range(len(self._tasks)):
+            for index in range(len(self._running)):
                 self._give(index)
 
     def result(self, key: Key) -> jobs.Reply:
@@ -100,14 +105,13 @@ class Crew:
                 return
             job.dropped = True
             self._replies.pop(key, None)
-            for task, running in zip(self._tasks, self._running, strict=True):
-                if running is job:
-                    task.cancel()
+            if job in self._running:
+                self._cancel(self._running.index(job))
 
     def everywhere(self, request: jobs.Request) -> jobs.Reply:
         self.begin(("everywhere", 0), request)
         first = self.result(("everywhere", 0))
-        others = [("everywhere", index) for index in range(1, len(self._tasks))]
+        others = [("everywhere", index) for index in range(1, len(self._running))]
         if not isinstance(first, jobs.Failed):
             self._each_of_the_others(request, others)
         return first
@@ -124,8 +128,7 @@ class Crew:
             self._waiting.clear()
             self._broken = self._broken or HilumError("the workers were stopped")
             self._changed.notify_all()
-        for task in self._tasks:
-            task.stop()
+        self._stop()
 
     def _give(self, index: int) -> None:
         """Let an idle worker begin what waits first. The lock is held."""
@@ -135,7 +138,7 @@ class Crew:
             job = heapq.heappop(self._waiting)
             if not job.dropped:
                 self._running[index] = job
-                self._tasks[index].submit(job.request)
+                self._send(index, job.request)
                 return
 
     def _delivered(self, index: int, reply: jobs.Reply) -> None:
@@ -145,12 +148,37 @@ class Crew:
             job, self._running[index] = self._running[index], None
             if isinstance(reply, jobs.Failed) and reply.kind in (jobs.PROCESS, jobs.BUG, jobs.MEMORY):
                 self._broken = HilumError(f"a worker failed ({reply.kind}): {reply.message.strip()}")
-            elif job is not None and not job.dropped:
-                self._replies[job.key] = reply
-                self._give(index)
             else:
+                if job is not None and not job.dropped:
+                    self._replies[job.key] = reply
                 self._give(index)
             self._changed.notify_all()
+
+
+class Crew(Pool):
+    """``workers`` task processes, each with one torch thread and its own resident module."""
+
+    def __init__(self, workers: int, *, device: str = "cpu", plugin: str | None = None) -> None:
+        super().__init__(workers)
+        self._tasks = [
+            TaskProcess(device=device, plugin=plugin, threads=1, deliver=partial(self._delivered, index))
+            for index in range(workers)
+        ]
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that run now."""
+        return [task.pid for task in self._tasks if task.pid is not None]
+
+    def _send(self, index: int, request: jobs.Request) -> None:
+        self._tasks[index].submit(request)
+
+    def _cancel(self, index: int) -> None:
+        self._tasks[index].cancel()
+
+    def _stop(self) -> None:
+        for task in self._tasks:
+            task.stop()
 
 
 def answered(reply: jobs.Reply) -> jobs.Reply:

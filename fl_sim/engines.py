@@ -18,6 +18,8 @@ def checked_engine(name: str) -> str:
 
 def engine_of(name: str, workers: int, device: str, plugin: str | None) -> Engine:
     """The engine of that name. Raises ConfigError for an unknown one, or one that is not installed."""
-    if name == LOCAL:
+    if checked_engine(name) == LOCAL:
         return Crew(workers, device=device, plugin=plugin)
-    raise ConfigError(f"unknown --engine {name!r}: use {' or '.join(ENGINES)}")
+    from fl_sim.ray_engine import RayCrew  # here: Ray is large, and may not be installed
+
+    return RayCrew(workers, device=device, plugin=plugin)

@@ -16,7 +16,6 @@ from typing import Any
 
 from aggregator import console as seen
 from aggregator import events as ev
-from aggregator import strategy as rule
 from aggregator.federation import Federation
 from aggregator.folding import fold
 from aggregator.global_models import facts_of
@@ -177,8 +176,8 @@ class Simulation:
             for update in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
-        everybody = rule.Clients(len(self.clients.names), len(self.clients.names))
-        manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata, everybody)
+        known = self.run_dir.journal.clients(effect.round_number) if self.strategy.census else None
+        manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata, known)
         for update in effect.updates:
             self._discard(update.client_id, update.transfer)
         return ev.Aggregated(effect.round_number, manifest.digest)

@@ -107,7 +107,7 @@ class Worker:
             if isinstance(request, Shutdown):
                 return
             watch = Watch(self._cancelled(inbox, number), self._reporter(request))
-            self._send(self._answer(request, watch))
+            self._send(self.answer(request, watch))
 
     def _cancelled(self, inbox: Inbox, number: int) -> Callable[[], bool]:
         def asked() -> bool:
@@ -122,7 +122,9 @@ class Worker:
         self._said_at = time.monotonic()
         write_frame(self._outbox, jobs.encode(reply))
 
-    def _answer(self, request: Request, watch: Watch) -> Reply:
+    def answer(self, request: Request, watch: Watch) -> Reply:
+        """The reply to one request; what goes wrong is a Failed."""
+
         def failed(kind: str, message: str) -> Failed:
             return Failed(type(request).__name__, kind, message, round_of(request))
 

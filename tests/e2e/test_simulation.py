@@ -144,3 +144,15 @@ def test_the_three_ways_are_compared(programs: Programs) -> None:
     page = (programs.folder / "cmp" / "report.html").read_text()
     assert page.count("<tr class=") == 4
     assert json.loads((programs.folder / "cmp" / "compare.json").read_text()) == found
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_gives_the_same_bytes(programs: Programs) -> None:
+    pytest.importorskip("ray")
+    local = simulate(programs, *WORLD, out="local")
+    program = programs.start(
+        "fl-sim", "run", *ECHO_JOB, *WORLD, "--out", "ray", "--engine", "ray", "--workers", 2
+    )
+    assert program.wait(90) == 0, program.told()
+    for name in ("rounds.jsonl", "global.safetensors"):
+        assert (programs.folder / "ray" / name).read_bytes() == (local / name).read_bytes(), name

@@ -24,6 +24,7 @@ DOORS = {
     "paho": ("fl_protocol/transport.py",),
     "torch": ("fl_tasks/*",),
     "torchvision": ("fl_tasks/torchvision_door.py",),
+    "ray": ("fl_sim/ray_engine.py",),
     "typer": ("*/cli.py", "fl_protocol/commandline.py"),
     "click": ("*/cli.py", "fl_protocol/commandline.py"),
 }

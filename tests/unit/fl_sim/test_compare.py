@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from aggregator.cohort import Share
+from aggregator.strategies.registry import get_strategy
 from fl_protocol.errors import ConfigError
 from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result, settings_for, ways_of
 from fl_sim.compare_report import render, write_report
@@ -106,7 +107,7 @@ def test_every_site_that_can_train_does_so_alone_as_well() -> None:
 def test_one_client_alone_is_a_whole_federation_of_the_same_budget(tmp_path: Path) -> None:
     config = rule(min_clients=3, cohort=Share(count=3), quorum=Share(count=3))
     profile = Profile((1.0,) * 3, dropout=Dropout(0.5))
-    settings = SimSettings(tmp_path, config, "fedavg", 3, "d", "iid", profile)
+    settings = SimSettings(tmp_path, config, get_strategy("fedavg"), 3, "d", "iid", profile)
     for way in ways_of(clients()):
         own = settings_for(way, settings)
         assert (own.config.rounds, own.config.plan, own.config.seed) == (
@@ -125,6 +126,6 @@ def test_one_client_alone_is_a_whole_federation_of_the_same_budget(tmp_path: Pat
 def test_nothing_to_score_on_is_a_mistake(tmp_path: Path) -> None:
     from fl_sim.compare import compare
 
-    settings = SimSettings(tmp_path, rule(), "fedavg", 3, "d", "iid", Profile((1.0,) * 3))
+    settings = SimSettings(tmp_path, rule(), get_strategy("fedavg"), 3, "d", "iid", Profile((1.0,) * 3))
     with pytest.raises(ConfigError, match="nothing to score on"):
         compare(settings, None, None)  # type: ignore[arg-type]

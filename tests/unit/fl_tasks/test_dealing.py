@@ -91,14 +91,14 @@ def test_training_a_dealt_shard_gives_the_same_bytes(folder: Folder, tmp_path: P
         request = jobs.Train(
             options(data, resident=resident, shard=2), str(tmp_path / "model"), PLAN, str(tmp_path / "out"), 1, ""
         )  # fmt: skip
-        reply = worker._answer(request, Watch())
+        reply = worker.answer(request, Watch())
         assert isinstance(reply, jobs.Trained), reply
         found.append((reply, (tmp_path / "out").read_bytes()))
     assert found[0] == found[1]
 
 
 def test_a_dealing_worker_tells_of_every_shard(folder: Folder) -> None:
-    reply = Worker(Place("cpu", 1), io.BytesIO())._answer(jobs.Deal(options(folder(count=8))), Watch())
+    reply = Worker(Place("cpu", 1), io.BytesIO()).answer(jobs.Deal(options(folder(count=8))), Watch())
     assert isinstance(reply, jobs.Dealt)
     assert sum(summary.images for summary in reply.summaries) == 16
     assert reply.examples == tuple(summary.train_images for summary in reply.summaries)
