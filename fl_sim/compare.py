@@ -22,11 +22,12 @@ from aggregator.cohort import Share
 from aggregator.strategies.registry import get_strategy
 from edge_client.kept import Kept
 from fl_protocol.errors import ConfigError
+from fl_protocol.messages import FIGURE
 from fl_sim.engine import Engine, answered
 from fl_sim.profiles import Profile
 from fl_sim.settings import SimSettings, dealt, run
 from fl_sim.simulation import Clients
-from fl_tasks import jobs, local_round
+from fl_tasks import jobs
 
 FEDERATED, CENTRALISED, LOCAL = "federated", "centralised", "local"
 TOGETHER = 0
@@ -178,7 +179,7 @@ def _at_sites(own: SimSettings, sites: Clients, engine: Engine, rounds: int) -> 
         reply = answered(engine.result((str(own.out), index)))
         assert isinstance(reply, jobs.Scored)
         found[sites.names[index]] = {
-            name.removeprefix(local_round.EVAL): value for name, value in reply.metrics.items()
+            name.removeprefix(FIGURE): value for name, value in reply.metrics.items()
         }
     return found
 

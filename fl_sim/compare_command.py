@@ -25,7 +25,7 @@ from fl_sim.natural import gather
 from fl_sim.profiles import Profile
 from fl_sim.run_command import rule_of, scored_on
 from fl_sim.settings import SimSettings
-from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK
+from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.folder import is_phantoms
 
 BY_FILE = "by-file"
@@ -53,7 +53,7 @@ def command(
     rounds: opt.RoundsOption = 10,
     cohort: opt.CohortOption = "1.0",
     task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = DEFAULT_MODEL,
+    model: opt.ModelOption = None,
     strategy: opt.StrategyOption = "fedavg",
     strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,

@@ -226,7 +226,7 @@ class World:
         for client in clients:
             if client.work is None and client.client_id in self.federation.present:
                 assignment = assignment_of(state, client.client_id)
-                if assignment is not None and assignment.key != client.given:
+                if assignment is not None and assignment.trains and assignment.key != client.given:
                     found.append(self._begin(client, assignment))
         return found
 

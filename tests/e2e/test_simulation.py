@@ -147,6 +147,23 @@ def test_the_three_ways_are_compared(programs: Programs) -> None:
 
 
 @pytest.mark.slow
+def test_several_folders_are_sites_of_their_own(programs: Programs) -> None:
+    phantoms(programs.folder / "north" / "train", 12)
+    phantoms(programs.folder / "north" / "test", 3)
+    phantoms(programs.folder / "South", 15)
+    program = programs.start(
+        "fl-sim", "compare", "--data", "north", "--data", "South", "--rounds", 1, "--image-size", 32, "--out", "cmp",
+        "--json",
+    )  # fmt: skip
+    assert program.wait(60) == 0, program.told()
+    found = json.loads(program.out)
+    assert list(found["sites"]) == ["north", "south"]
+    assert [result["title"] for result in found["results"]] == ["all sites", "in one place", "north", "south"]
+    detail = json.loads((programs.folder / "cmp" / "federated" / "evaluation.json").read_text())
+    assert detail["images"] == 2 * 3 + 2 * 3, "the test part of one, a fifth of the patients of the other"
+
+
+@pytest.mark.slow
 def test_a_ray_cluster_gives_the_same_bytes(programs: Programs) -> None:
     pytest.importorskip("ray")
     local = simulate(programs, *WORLD, out="local")
