@@ -88,8 +88,9 @@ def start(
 ) -> None:
     """Run a federated training job, or go on with one.
 
-    Waits for clients, opens a round, averages what they send once quorum is reached, publishes the result, and so
-    on. Ctrl-C stops it; the same command goes on where it stopped.
+    Waits for clients, opens a round, averages what they send once quorum is
+    reached, publishes the result, and so on. Ctrl-C stops it; the same command
+    goes on where it stopped.
     """
     defaults = defaults_for(task)
     rule = get_strategy(strategy, split_options(strategy_option or ()))
@@ -168,7 +169,7 @@ def demo(
         str | None,
         cl.option(
             "data",
-            "Folder of X-rays, DIR/{train,test}/{NORMAL,PNEUMONIA}. Without it: synthetic phantoms.",
+            "Folder of X-rays: NORMAL and PNEUMONIA in DIR/train and DIR/test. Without it: synthetic phantoms.",
             metavar="DIR",
         ),
     ] = None,
@@ -241,8 +242,8 @@ def doctor(
 ) -> None:
     """Say whether a start with the same options would work, and what to do if not. It disturbs nobody.
 
-    One line a check: ok, warn or fail. Ends with 0 if a start would work, 2 if something is to be mended here, 3 if at
-    the broker.
+    One line a check: ok, warn or fail. Ends with 0 if a start would work, 2 if
+    something is to be mended here, 3 if at the broker.
     """
     from aggregator.doctor import Place, examine
     from fl_protocol.doctor import present

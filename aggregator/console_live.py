@@ -189,7 +189,7 @@ def _finished_text(event: c.Finished) -> Text:
 def _record_text(record: Mapping[str, Any]) -> Text:
     outcome = clean(record.get("outcome", "?"), 20)
     style = {"closed": "green", "closed_short": "yellow"}.get(outcome, "red")
-    metrics = metric_words(record.get("metrics"), 3) or metric_words(record.get("client_metrics"), 3)
+    metrics = metric_words(record.get("metrics"), 2) or metric_words(record.get("client_metrics"), 2)
     who = f"{c.count(record, 'accepted')} of {c.count(record, 'cohort')}"
     return Text.assemble(
         (f"round {clean(record.get('round', '?'), 10):<4}", "bold"), (f" {outcome.replace('_', ' '):<13}", style),

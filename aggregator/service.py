@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 from aggregator import console as seen
 from aggregator.metrics_page import MetricsPage, WatchedView
@@ -48,6 +52,7 @@ def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, vie
 def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
     from aggregator.local_broker import find_or_start
 
+    new = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]
     local = find_or_start(settings.out / "broker", listen=listen)
     try:
         view.show(seen.BrokerStarted(local.options.where, local.kind))
@@ -56,6 +61,17 @@ def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
         run(settings, local.options, view)
     finally:
         local.stop()
+        if local.started:
+            _forget_unused(settings.out, new)
+
+
+def _forget_unused(out: Path, new: Sequence[Path]) -> None:
+    """If no run was begun (a mistake in the settings), what the broker kept is not worth a folder."""
+    if not (out / "journal.sqlite").exists():
+        shutil.rmtree(out / "broker", ignore_errors=True)
+        with contextlib.suppress(OSError):  # somebody has something there
+            for folder in new:
+                folder.rmdir()
 
 
 def join_line(broker: BrokerOptions, job: str, host: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TextIO
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.status import ClientStatus, JobStatus, aggregator_word, figure_words
+from aggregator.status import ClientStatus, JobStatus, aggregator_word
 from fl_protocol.console import bar, clean, metric_words, part, seconds
 from fl_protocol.messages import LEFT, LOST, OPEN
 
@@ -31,7 +31,9 @@ def show_table(status: JobStatus, stream: TextIO, width: int | None = None) -> N
     if status.last:
         console.print(_last(status))
     console.print()
-    console.print(_clients(status) if status.clients else Text("no client has said anything yet", "dim"))
+    console.print(
+        _clients(status, console.width) if status.clients else Text("no client has said anything yet", "dim")
+    )
 
 
 def _what(status: JobStatus) -> str:
@@ -60,7 +62,7 @@ def _last(status: JobStatus) -> Text:
     last = status.last
     assert last is not None
     style = {"closed": "green", "closed_short": "yellow"}.get(last.outcome, "red")
-    metrics = metric_words(last.metrics) or metric_words(last.client_metrics, 3)
+    metrics = metric_words(last.metrics, 2) or metric_words(last.client_metrics, 2)
     return Text.assemble(
         (f"round {last.round_number} ", "dim"), (clean(last.outcome).replace("_", " "), style),
         f"  {last.accepted} accepted, {last.rejected} rejected, {last.stragglers} late",
@@ -68,25 +70,55 @@ def _last(status: JobStatus) -> Text:
     )  # fmt: skip
 
 
-def _clients(status: JobStatus) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 3, 0, 0))
-    for name, side in (("client", "left"), ("state", "left"), ("round", "right"), ("examples", "right"),
-                       ("images", "right"), ("in cohort", "left"), ("device", "left"), ("model scored there", "left")):  # fmt: skip
-        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
-    for name, client in list(status.clients.items())[:MOST_CLIENTS]:
-        _add(table, name, client, name in status.cohort)
-    if len(status.clients) > MOST_CLIENTS:
-        table.add_row(Text(f"and {len(status.clients) - MOST_CLIENTS} more", "dim"), _tally(status.clients))
+Row = dict[str, Text]
+COLUMNS = ("client", "state", "round", "examples", "images", "in cohort", "device", "scored there")
+DROPPED_FIRST = ("device", "images", "scored there", "round", "in cohort", "examples")
+"""What a narrow terminal does without: a name cut short tells less than a column that is not there."""
+NUMBERS = frozenset({"round", "examples", "images"})
+GAP = 2
+
+
+def _clients(status: JobStatus, width: int) -> Table:
+    shown = list(status.clients.items())[:MOST_CLIENTS]
+    rows = [_row(name, client, name in status.cohort) for name, client in shown]
+    if len(status.clients) > len(shown):
+        rest = Text(f"and {len(status.clients) - len(shown)} more", "dim")
+        rows.append({"client": rest, "state": Text(_tally(status.clients), "dim")})
+    table = Table(box=None, header_style="dim", pad_edge=False, padding=(0, GAP, 0, 0))
+    kept = _columns(rows, width)
+    for column in kept:
+        table.add_column(column, justify="right" if column in NUMBERS else "left", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row.get(column, Text()) for column in kept))
     return table
 
 
-def _add(table: Table, name: str, client: ClientStatus, asked: bool) -> None:
-    table.add_row(
-        Text(clean(name, 64)), Text(clean(client.state), STYLES.get(client.state, "")), str(client.round_number or "–"),
-        f"{client.num_examples:,}", "–" if client.images is None else f"{client.images:,}",
-        Text("yes" if asked else "–", "" if asked else "dim"), Text(clean(client.device, 40), "dim"),
-        Text(figure_words(client).removeprefix("scored_")),
-    )  # fmt: skip
+def _columns(rows: Sequence[Row], width: int) -> list[str]:
+    """The columns that fit side by side; one that says nothing in any row is left out in any case."""
+    widths = {
+        column: max(len(column), *(row.get(column, Text()).cell_len for row in rows)) for column in COLUMNS
+    }
+    kept = [column for column in COLUMNS if any(row.get(column, Text()).plain for row in rows)]
+    for column in DROPPED_FIRST:
+        if sum(widths[each] + GAP for each in kept) - GAP <= width:
+            break
+        if column in kept:
+            kept.remove(column)
+    return kept
+
+
+def _row(name: str, client: ClientStatus, asked: bool) -> Row:
+    figures = metric_words(client.figures, 2)
+    return {
+        "client": Text(clean(name, 64)),
+        "state": Text(clean(client.state), STYLES.get(client.state, "")),
+        "round": Text(str(client.round_number or "–")),
+        "examples": Text(f"{client.num_examples:,}"),
+        "images": Text("–" if client.images is None else f"{client.images:,}"),
+        "in cohort": Text("yes" if asked else "–", "" if asked else "dim"),
+        "device": Text(clean(client.device, 40), "dim"),
+        "scored there": Text(f"round={client.scored_round} {figures}" if figures else ""),
+    }
 
 
 def _tally(clients: Mapping[str, ClientStatus]) -> str:

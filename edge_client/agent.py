@@ -234,7 +234,7 @@ class Agent:
         if item.fatal is not None:
             raise item.fatal
         if self._connected or item.reason != self._last_reason:
-            self.view.show(notices.Disconnected(item.reason))
+            self.view.show(notices.Disconnected(item.reason, self._ever_connected))
         self._connected, self._last_reason = False, item.reason
         return ev.BrokerLost(item.reason)
 

@@ -112,8 +112,8 @@ def doctor(
 ) -> None:
     """Say whether a join with the same options would work, and what to do if not. It disturbs nobody.
 
-    One line a check: ok, warn or fail. Ends with 0 if a join would work, 2 if something is to be mended here, 3 if at
-    the broker or at the aggregator.
+    One line a check: ok, warn or fail. Ends with 0 if a join would work, 2 if
+    something is to be mended here, 3 if at the broker or the aggregator.
     """
     logging.basicConfig(level=logging.CRITICAL)  # what is not delivered is a finding
     from edge_client.doctor import Place, examine
@@ -140,9 +140,7 @@ def doctor(
 
 @app.command()
 def predict(
-    images: Annotated[
-        list[str], typer.Argument(help="Images, or folders that hold some.", metavar="IMAGE...")
-    ],
+    images: Annotated[list[str], typer.Argument(help="Images, or folders that hold some.", metavar="IMAGE")],
     model: Annotated[str, cl.option("model", "A model file, e.g. global.safetensors.", metavar="FILE")],
     as_json: Annotated[
         bool, typer.Option("--json", help="An array with an object an image, for programs.")
@@ -162,7 +160,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows of predictions for people."""
     width = max((len(row["file"]) for row in rows), default=0)
     lines = [
-        f"{row['file']:<{width}}  cannot be read: {row['error']}"
+        f"{row['file']:<{width}}  {row['error']}"
         if "error" in row
         else f"{row['file']:<{width}}  {row['class']}  {row['probability']:.1%}"
         for row in rows

@@ -147,7 +147,9 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
     RoundEnded: lambda e: f"{_in_round('over', e, outcome=e.outcome)} {metric_words(e.metrics)}".rstrip(),
     WorkCancelled: lambda e: _in_round("cancelled", e, reason=e.reason or None),
     AggregatorLost: lambda _: "aggregator away, waiting for it",
-    Disconnected: lambda e: f"disconnected {pairs(reason=e.reason)}",
+    Disconnected: lambda e: (
+        ("disconnected " if e.before else "no broker yet, trying again ") + pairs(reason=e.reason)
+    ),
     ReconnectPlanned: lambda e: f"reconnecting {pairs(in_s=round(e.delay_s, 1), attempt=e.attempt)}",
     Finished: lambda e: f"finished {pairs(rounds=e.rounds, reason=e.reason or None, model=e.model or None)}",
     Warned: lambda e: f"warning: {clean(e.text, 400)}",

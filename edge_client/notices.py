@@ -119,7 +119,10 @@ class AggregatorLost:
 
 @dataclass(frozen=True)
 class Disconnected:
+    """``before``: whether there was a connection."""
+
     reason: str
+    before: bool = True
 
 
 @dataclass(frozen=True)

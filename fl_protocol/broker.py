@@ -71,7 +71,7 @@ def _short(error: BaseException) -> str:
 
 
 def connect_failure(error: OSError, options: BrokerOptions, first: bool) -> tuple[str, HilumError | None]:
-    """What a failed connect means: a reason, and an error if trying again cannot help.
+    """What a failed connect means: a reason (beside which the address stands), and an error if trying again cannot help.
 
     ``first``: never connected before. A name that was known once may well come back, so it is fatal only then.
     """
@@ -88,7 +88,7 @@ def connect_failure(error: OSError, options: BrokerOptions, first: bool) -> tupl
         return f"{options.where} hung up during the TLS handshake: it may not be the broker's TLS port", None
     if isinstance(error, ssl.SSLError):
         return tls_failure(str(error), options)
-    return f"{options.where}: {_short(error)}", None
+    return _short(error), None
 
 
 def tls_failure(text: str, options: BrokerOptions) -> tuple[str, HilumError | None]:

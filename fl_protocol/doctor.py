@@ -89,7 +89,8 @@ def judge_unreachable(check: str, options: BrokerOptions, error: OSError) -> Fin
         "name": "check --broker and this machine's name server",
         "tcp": "start the broker, or check --broker and the firewalls on the way",
     }.get(check, "check --broker and --tls")
-    return fail(check, reason, advice, THERE)
+    seen = reason if options.host in reason else f"{options.where}: {reason}"
+    return fail(check, seen, advice, THERE)
 
 
 def judge_certificate(options: BrokerOptions, version: str, days_left: float | None) -> Finding:

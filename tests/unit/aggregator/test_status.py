@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import queue
+import re
 import shutil
 import socket
 import subprocess
@@ -201,3 +202,20 @@ def test_refusals_of_the_round_under_way_are_told() -> None:
     out = io.StringIO()
     show_table(status, out, 120)
     assert "4 refused" in out.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+def test_a_narrow_terminal_loses_columns_and_no_name(width: int) -> None:
+    summary = DataSummary(1564, 1162, 1337, 227, classes={"NORMAL": 439})
+    figures = {"auroc": 0.95, "accuracy": 0.9, "loss": 0.3}
+    kept = [
+        reading(Kind.STATE, ClientState("aa", "training", 1, 1337, summary, "cuda:0", figures, 1), name)
+        for name in ("st-marys-radiology", "county-hospital-2")
+    ]
+    out = io.StringIO()
+    show_table(status_of("lung", [reading(Kind.ROUND, OPEN_ROUND), *kept]), out, width)
+    assert "…" not in out.getvalue()
+    assert all(word in out.getvalue() for word in ("st-marys-radiology", "county-hospital-2", "training"))
+    assert ("device" in out.getvalue()) is (width == 160)
+    rows = re.sub(r"\x1b\[[\d;]*m", "", out.getvalue()).splitlines()
+    assert max(map(len, rows)) <= width

@@ -95,7 +95,7 @@ def test_a_table_for_people() -> None:
     ]
     assert cli.table(rows).splitlines() == [
         "a.png          NORMAL  97.5%",
-        "long-name.png  cannot be read: it is cut",
+        "long-name.png  it is cut",
     ]
 
 
