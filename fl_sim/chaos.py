@@ -31,6 +31,8 @@ from fl_sim.story import Story
 TICK_S = 0.02
 STUCK_S = 180.0
 """So long without anything happening is no progress; added to it is what the model's way over the line takes."""
+CANCELLED = " cancelled reason="
+"""What an edge says when it gives up the work of a round."""
 FAREWELL_S = 60.0
 """How long an edge may take to leave after the aggregator has."""
 
@@ -223,12 +225,12 @@ class _Run:
                 line.double(False)
 
     def _replay(self) -> None:
-        """A round has ended: whatever was delivered in it while frames are doubled comes again in the next."""
+        """A round has ended: whatever was delivered in it while frames are doubled comes again within the next."""
         if len(self.story.ended) > self._ended:
             self._ended = len(self.story.ended)
             for each in self.active:
                 if each.fault.kind == "dup":
-                    self.fleet.lines[each.fault.target].replay()
+                    self.fleet.lines[each.fault.target].replay(self.fleet.settings.pause_s / 2)
 
     # --- what came of it ----------------------------------------------------------------------------------------------
 
@@ -242,6 +244,7 @@ class _Run:
             injected=self.injected,
             trainings=tuple(_trainings(self.fleet.notes)),
             accepted=self.story.accepted,
+            cancelled=sum(self.fleet.said(edge.name).count(CANCELLED) for edge in self.fleet.edges),
             faults=tuple(self.failed),
         )
 

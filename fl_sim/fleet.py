@@ -216,8 +216,12 @@ class Fleet:
 
     def last_line(self, name: str) -> str:
         """What a program said last."""
-        lines = (self.folder / f"{name}.log").read_text(errors="replace").strip().splitlines()
+        lines = self.said(name).strip().splitlines()
         return lines[-1] if lines else ""
+
+    def said(self, name: str) -> str:
+        """All that a program said in all its lives."""
+        return (self.folder / f"{name}.log").read_text(errors="replace")
 
     def left_running(self) -> list[str]:
         """Processes of ended programs that live on: a line each (Linux; elsewhere they are not looked for)."""

@@ -102,8 +102,8 @@ class Path:
         self._near.reset()
         self._far.reset()
 
-    def replay(self) -> int:
-        return self._down.replay()
+    def replay(self, after_s: float) -> int:
+        return self._down.replay(after_s)
 
 
 class Lane:
@@ -190,15 +190,16 @@ class Lane:
         if (ready := self.flow.ready_at(now)) > now:
             await asyncio.sleep(ready - now)
 
-    def replay(self) -> int:
+    def replay(self, after_s: float) -> int:
         """Put what was delivered before on its way again."""
         again = self.doubling.replay() if self._state.doubled else []
-        task = asyncio.ensure_future(self._enter_all(again))
+        task = asyncio.ensure_future(self._enter_late(again, after_s))
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
         return len(again)
 
-    async def _enter_all(self, packets: list[bytes]) -> None:
+    async def _enter_late(self, packets: list[bytes], after_s: float) -> None:
+        await asyncio.sleep(after_s)
         for packet in packets:
             await self._enter(packet)
 

@@ -193,9 +193,12 @@ class FaultProxy:
 
         self._now(change)
 
-    def replay(self) -> int:
-        """Deliver once more what was delivered since the last replay while frames were doubled; returns how many."""
-        return self._now(lambda: sum(path.replay() for path in self._paths if not path.dead))
+    def replay(self, after_s: float = 0.0) -> int:
+        """Deliver once more, so many seconds from now, what was delivered since the last replay; returns how many.
+
+        Only what was delivered while frames were doubled; nobody gets frames of an earlier connection.
+        """
+        return self._now(lambda: sum(path.replay(after_s) for path in self._paths if not path.dead))
 
     # --- in the loop's thread -----------------------------------------------------------------------------------
 

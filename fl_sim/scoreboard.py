@@ -34,6 +34,8 @@ class Lap:
     trainings: tuple[Training, ...] = ()
     accepted: dict[tuple[str, int], float] = field(default_factory=dict)
     """When the update of a client for a round had been accepted at the latest."""
+    cancelled: int = 0
+    """Work that an edge gave up because it believed that nobody wanted it: with whole rounds that is never true."""
     faults: tuple[str, ...] = ()
     """What should not have happened, a line each: somebody gave up, or left something behind."""
 
@@ -84,6 +86,8 @@ class Score:
             yield f"the final model is {self.wild.digest[:16] or 'missing'} instead of {self.calm.digest[:16]}"
 
     def _of_work(self) -> Iterator[str]:
+        if self.wild.cancelled:
+            yield f"{self.wild.cancelled} piece(s) of work were given up, though their round was open"
         for training in self.wild.trained_twice():
             yield (
                 f"{training.client} trained for round {training.round_number} again, whose update had been accepted"
@@ -116,6 +120,7 @@ class Score:
             "trainings": len(self.wild.trainings),
             "updates_accepted": len(self.wild.accepted),
             "trained_again_after_acceptance": len(self.wild.trained_twice()),
+            "work_cancelled": self.wild.cancelled,
             "model_sha256": self.wild.digest,
             "model_sha256_undisturbed": self.calm.digest,
             "lost": self.losses(),
@@ -133,6 +138,7 @@ def total(scores: Sequence[Score]) -> dict[str, Any]:
     for key in (
         "frames_delivered_again", "rounds", "rounds_closed", "attempts", "bytes_sent", "bytes_sent_again", "seconds",
         "seconds_undisturbed", "seconds_lost", "trainings", "updates_accepted", "trained_again_after_acceptance",
+        "work_cancelled",
     ):  # fmt: skip
         found[key] = round(sum(part[key] for part in parts), 3)
     found["runs_with_the_undisturbed_model"] = sum(

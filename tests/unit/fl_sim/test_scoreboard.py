@@ -56,6 +56,7 @@ def test_all_is_well() -> None:
         ({"records": (record(1, accepted=[]), record(2))}, "round 1 has the updates of []"),
         ({"records": (record(1, model_sha256="x"), record(2))}, "round 1 ends in another model"),
         ({"trainings": (*CALM.trainings, Training("site-1", 1, 2.5))}, "site-1 trained for round 1 again"),
+        ({"cancelled": 2}, "2 piece(s) of work"),
         ({"faults": ("process 9 left running: fl-edge",)}, "process 9 left running"),
     ],
 )

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from aggregator import console as seen
+from edge_client.console import line_of
+from edge_client.notices import WorkCancelled
+from fl_sim.chaos import CANCELLED
 from fl_sim.story import Story
 
 
@@ -52,3 +55,7 @@ def test_other_lines_tell_nothing() -> None:
     for line in ("", "client joined client=a", "Traceback", "round=x opened", "round=1 rejected client=a"):
         story.hear(line, 1.0)
     assert story == Story()
+
+
+def test_work_that_was_given_up_is_known_by_what_an_edge_says() -> None:
+    assert CANCELLED in line_of(WorkCancelled(3, "the round moved on"))
