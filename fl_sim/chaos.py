@@ -63,7 +63,7 @@ class ChaosSettings:
 
     def schedule(self, seed: int) -> tuple[Fault, ...]:
         """The faults of one run."""
-        return schedule(self.kinds, self.rounds, self.clients, seed, self.pause_s + self.transfer_s + 0.2)
+        return schedule(self.kinds, self.rounds, self.clients, seed, 2 * self.pause_s + self.transfer_s)
 
 
 Say = Callable[[str], None]

@@ -2,8 +2,9 @@
 
 An update is a pure function of the model, the plan's seed (which is the client's and the round's own) and the shard:
 one update missing, counted twice, or of another round, and every later model has another digest. Models are named
-``kb-N``: N thousand bytes in four tensors. Set ``LIGHT_PAUSE_S`` to make training last so long, and ``LIGHT_NOTES``
-to have every training noted in that file, one JSON line each.
+``kb-N``: N thousand bytes in four tensors. Set ``LIGHT_PAUSE_S`` to make training last so long in the mean, shard by
+shard longer, so that a round has updates on both sides of acceptance for a while; and ``LIGHT_NOTES`` to have every
+training noted in that file, one JSON line each.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Light:
 
     def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
         count = 10 + options.shard
-        return Dataset(DataSummary(count, count, count, 0), count, content=options.shard)
+        return Dataset(DataSummary(count, count, count, 0), count, content=(options.shard, options.shards))
 
     def initialise(self, model: str, image_size: int, seed: int, init: Path | None) -> Model:
         if init is not None:
@@ -62,8 +63,8 @@ class Light:
         )
 
     def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
-        began, shard = time.monotonic(), int(dataset.content)
-        _pause(watch)
+        began, (shard, shards) = time.monotonic(), dataset.content
+        _pause(pause_s(shard, shards), watch)
 
         def delta(spec: TensorSpec) -> np.ndarray:
             moved: np.ndarray = _values(spec, plan.seed, shard) - STEP * model.params[spec.name]
@@ -83,8 +84,13 @@ def _values(spec: TensorSpec, seed: int, shard: int) -> np.ndarray:
     return rng.standard_normal(spec.shape, dtype=np.float32)
 
 
-def _pause(watch: Watch) -> None:
-    until = time.monotonic() + float(os.environ.get(PAUSE, "0"))
+def pause_s(shard: int, shards: int) -> float:
+    """How long a shard's training lasts: from a little above 0 to a little below twice the mean."""
+    return float(os.environ.get(PAUSE, "0")) * 2 * shard / (shards + 1)
+
+
+def _pause(seconds: float, watch: Watch) -> None:
+    until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         watch.check()
         time.sleep(min(left, 0.01))

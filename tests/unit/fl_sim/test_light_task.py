@@ -83,4 +83,9 @@ def test_training_can_be_cancelled(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_summary_and_examples_differ_by_shard() -> None:
-    assert dataset(2) == Dataset(DataSummary(12, 12, 12, 0), 12, content=2)
+    assert dataset(2) == Dataset(DataSummary(12, 12, 12, 0), 12, content=(2, 3))
+
+
+def test_shards_take_their_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(light_task.PAUSE, "0.4")
+    assert [light_task.pause_s(shard, 3) for shard in (1, 2, 3)] == pytest.approx([0.2, 0.4, 0.6])
