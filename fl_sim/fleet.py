@@ -28,6 +28,8 @@ from fl_sim.proxy import FaultProxy
 
 MARK = "HILUM_CHAOS"
 JOB = "chaos"
+KEEPALIVE_S = 5
+"""A connection that went dead is noticed after two of them: soon enough for a schedule of seconds."""
 LET_GO_S = 5.0
 """How long after the end of a program its children may take to follow it."""
 WHOLE_ROUNDS = (
@@ -154,16 +156,19 @@ class Fleet:
 
     def _command(self, name: str) -> list[str]:
         here, clients = self.settings, str(self.settings.clients)
-        common = ["--broker", self.lines[name].where, "--job", JOB, "--plugin", light_task.__name__]
+        common = [
+            "--broker", self.lines[name].where, "--keepalive", str(KEEPALIVE_S), "--connect-timeout", "0",
+            "--job", JOB, "--plugin", light_task.__name__,
+        ]  # fmt: skip
         if name == AGGREGATOR:
             return [
                 program("fl-agg"), "start", *common, "--rounds", str(here.rounds), "--min-clients", clients,
                 *WHOLE_ROUNDS, "--task", light_task.NAME, "--model", light_task.model_name(here.kilobytes),
-                "--seed", str(here.seed), "--connect-timeout", "0", "--out", str(self.run_dir),
+                "--seed", str(here.seed), "--out", str(self.run_dir),
             ]  # fmt: skip
         return [
             program("fl-edge"), "join", *common, "--client-id", name, "--workdir", str(self.folder / name),
-            "--shard", f"{name.removeprefix(site(0)[:-1])}/{clients}", "--connect-timeout", "0",
+            "--shard", f"{name.removeprefix(site(0)[:-1])}/{clients}",
         ]  # fmt: skip
 
     # --- faults ---------------------------------------------------------------------------------------------------
