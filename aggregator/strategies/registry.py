@@ -5,18 +5,46 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aggregator.strategies.fedasync import FedAsync
 from aggregator.strategies.fedavg import FedAvg
+from aggregator.strategies.fedbn import FedBN
+from aggregator.strategies.fedbuff import FedBuff
+from aggregator.strategies.fednova import FedNova
 from aggregator.strategies.fedopt import FedAdagrad, FedAdam, FedAvgM, FedYogi
+from aggregator.strategies.fedprox import FedProx
 from aggregator.strategies.foreign import Foreign
+from aggregator.strategies.geometric_median import GeometricMedian
+from aggregator.strategies.krum import Krum, MultiKrum
+from aggregator.strategies.median import Median, TrimmedMean
 from aggregator.strategies.norm_clipping import NormClipping
 from aggregator.strategies.options import options_of, parse_options
+from aggregator.strategies.scaffold import Scaffold
 from aggregator.strategy import Strategy
 from fl_protocol import entrypoints
 from fl_protocol.entrypoints import Offered
 from fl_protocol.errors import ConfigError
 
 STRATEGIES: dict[str, type[Strategy]] = {
-    each.name: each for each in (FedAvg, FedAvgM, FedAdagrad, FedAdam, FedYogi, NormClipping)
+    each.name: each
+    for each in (
+        FedAvg,
+        FedAvgM,
+        FedAdagrad,
+        FedAdam,
+        FedYogi,
+        FedProx,
+        FedBN,
+        FedNova,
+        Scaffold,
+        FedBuff,
+        FedAsync,
+        Median,
+        TrimmedMean,
+        Krum,
+        MultiKrum,
+        GeometricMedian,
+        NormClipping,
+    )
 }
 
 

@@ -78,6 +78,6 @@ def test_every_strategy_of_ours_has_told_options_within_their_bounds(name: str) 
 
 def test_an_unknown_strategy_is_told_with_the_known_ones() -> None:
     with pytest.raises(
-        ConfigError, match="unknown strategy 'fedsum': choose one of fedadagrad, fedadam, fedavg"
+        ConfigError, match="unknown strategy 'fedsum': choose one of fedadagrad, fedadam, fedasync, fedavg"
     ):
         get_strategy("fedsum")
