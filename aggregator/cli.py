@@ -164,6 +164,23 @@ def start(
 
 
 @app.command()
+def strategies(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON array, for programs.")] = False,
+) -> None:
+    """List the strategies with their options, defaults and sources, those of installed packages included."""
+    from aggregator.strategies.listing import listed
+
+    found = listed()
+    if as_json:
+        print(json.dumps([each.as_json() for each in found], indent=1))
+    else:
+        print("\n\n".join("\n".join(each.lines()) for each in found))
+    for each in found:
+        if each.error:
+            raise ConfigError(each.error)
+
+
+@app.command()
 def demo(
     data: Annotated[
         str | None,

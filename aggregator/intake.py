@@ -7,7 +7,7 @@ however many clients finish together; the others wait for their turn with a wind
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from fl_protocol.errors import PeerError
@@ -78,9 +78,15 @@ class _Upload:
 
 
 class Intake:
-    """All uploads to one aggregator. ``layout`` are the tensors of the global model, control variates included."""
+    """All uploads to one aggregator. ``layout`` are the tensors of the global model, control variates included;
+    ``refusal`` is what the strategy has against an update with such metrics.
+    """
 
-    def __init__(self, layout: tuple[TensorSpec, ...], slots: int = SLOTS) -> None:
+    def __init__(
+        self, layout: tuple[TensorSpec, ...], slots: int = SLOTS,
+        refusal: Callable[[Mapping[str, float]], str | None] = lambda _metrics: None,
+    ) -> None:  # fmt: skip
+        self.refusal = refusal
         self.groups = groups_of(layout, DELTA)
         self.slots = slots
         self.strays = 0
@@ -122,7 +128,9 @@ class Intake:
             return "wrong_groups"
         if any(group.codec != FLOAT32 for group in manifest.groups):
             return "unknown_codec"
-        return "wrong_shapes" if manifest.groups != self.groups else None
+        if manifest.groups != self.groups:
+            return "wrong_shapes"
+        return self.refusal(offer.metrics or {})
 
     def _grant(self) -> list[Effect]:
         """Give free slots to those who wait, in the order of their offers; tell those that send many chunks."""

@@ -72,7 +72,7 @@ class Server:
         self.federation = federation
         self.scoring, self.inbox = scoring, inbox
         self.membership = Membership()
-        intake = Intake(run.model(federation.base).tensors)
+        intake = Intake(run.model(federation.base).tensors, refusal=strategy.refusal)
         self.receiving = Receiving(job, intake, run.spool, federation, self.publish, self._happened, view)
         self.models = GlobalModels(run, Publisher(job, self), strategy, inbox)
         self.transport: Transport

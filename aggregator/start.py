@@ -131,8 +131,7 @@ def _base_model(
     config = settings.config
     identity = {
         "job": settings.job, "task": config.task, "model": config.model, "image_size": config.image_size,
-        "control_variates": config.plan.control_variates,
-        "strategy": settings.strategy.name,
+        "strategy": settings.strategy.name, "control_variates": config.plan.control_variates,
     }  # fmt: skip
     folder.check_identity(identity)
     folder.check_global()

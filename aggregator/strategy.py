@@ -127,6 +127,8 @@ class Strategy:
     """FedAvg's answers to all questions. Subclasses are frozen dataclasses whose fields are their options."""
 
     name: ClassVar[str] = ""
+    summary: ClassVar[str] = ""
+    """What it does, in a line."""
     source: ClassVar[str] = ""
     """The paper it is from."""
     side_by_side: ClassVar[bool] = False
@@ -158,8 +160,8 @@ class Strategy:
         """How clients train: ``plan`` with what the strategy needs of them."""
         return plan
 
-    def refusal(self, update: Facts) -> str | None:
-        """Why an offered update is of no use, by name, or None."""
+    def refusal(self, metrics: Mapping[str, float]) -> str | None:
+        """Why an update of which the client tells this is of no use, by name, or None."""
         return None
 
     def weigh(self, gathered: Gathered) -> Weights:

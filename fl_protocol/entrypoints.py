@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 STRATEGIES, TASKS, MODELS = "hilum.strategies", "hilum.tasks", "hilum.models"
 
 
+_loaded: dict[str, Offered] = {}
+"""What this process uses of other packages, by target."""
+
+
 @dataclass(frozen=True)
 class Offered:
     """One thing that a package offers. ``what`` says what it is, for people: ``strategy``, ``task``, ``model``."""
@@ -34,7 +38,9 @@ class Offered:
     def load(self) -> Any:
         """The object itself. Raises ConfigError if its module cannot be imported or lacks it."""
         with blamed(str(self), "cannot be loaded"):
-            return self.point.load()
+            found = self.point.load()
+        _loaded[self.target] = self
+        return found
 
 
 def offered(group: str) -> dict[str, Offered]:
@@ -51,6 +57,28 @@ def offered(group: str) -> dict[str, Offered]:
     return dict(sorted(found.items()))
 
 
+def culprit(error: BaseException) -> Offered | None:
+    """What another package brought along and has a hand in ``error``: its code was under way when it was raised."""
+    packages = {_package(each.target): each for each in _loaded.values()}
+    trace = error.__traceback__
+    while trace is not None:
+        name = trace.tb_frame.f_globals.get("__name__", "")
+        if (found := packages.get(_package(name))) is not None:
+            return found
+        trace = trace.tb_next
+    return None
+
+
+def _package(target: str) -> str:
+    return target.partition(":")[0].partition(".")[0]
+
+
+def told(error: BaseException) -> str:
+    """An error of somebody else's code in half a line."""
+    text = " ".join(str(error).split())[:300]
+    return f"{type(error).__name__}{': ' if text else ''}{text}"
+
+
 @contextmanager
 def blamed(name: str, deed: str) -> Iterator[None]:
     """Whatever is raised inside becomes a ConfigError that says who did it: it is the operator's to mend.
@@ -62,7 +90,4 @@ def blamed(name: str, deed: str) -> Iterator[None]:
     except HilumError:
         raise
     except (Exception, SystemExit) as error:
-        text = " ".join(str(error).split())[:300]
-        raise ConfigError(
-            f"{name} {deed}: {type(error).__name__}{': ' if text else ''}{text}; mend or uninstall it"
-        ) from error
+        raise ConfigError(f"{name} {deed}: {told(error)}; mend or uninstall it") from error

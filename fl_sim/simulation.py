@@ -118,6 +118,9 @@ class Simulation:
         self.updates += 1
         if isinstance(reply, jobs.Trained):
             self.bytes_up += self.payload_bytes
+            refusal = self.strategy.refusal(reply.metrics)
+            if refusal is not None:
+                return Outcome(reason=refusal)
             return Outcome(reply.num_examples, reply.metrics)
         if isinstance(reply, jobs.Failed):
             reason = (reply.message.strip().splitlines() or [reply.kind])[0][:300]

@@ -4,7 +4,8 @@ A task turns data options into a dataset, a name and a seed into a first model, 
 into an update (trained minus global). It sees models as mappings of numpy arrays, and runs in a process of its
 own (worker.py). Registering costs nothing: a task is built, and torch imported, when it is first asked for.
 
-A plug-in is a module the operator names (``--plugin MODULE``); on import it calls :func:`register`.
+A plug-in is a module the operator names (``--plugin MODULE``); on import it calls :func:`register`. An installed
+package needs no option: it offers its tasks as entry points of the group ``hilum.tasks`` (docs/strategies.md).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from fl_protocol import entrypoints
 from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.messages import DataSummary, Plan
 from fl_tasks.catalogue import ARRAY_TASKS, NOT_YET
@@ -167,13 +169,21 @@ def register(name: str, factory: Factory) -> None:
 
 
 def task_names() -> list[str]:
-    """The registered names, sorted."""
-    return sorted(_factories)
+    """The registered names and those that installed packages offer, sorted."""
+    return sorted({*_factories, *entrypoints.offered(entrypoints.TASKS)})
 
 
 def get_task(name: str, place: Place | None = None) -> Task:
-    """A new task of that name. Raises ConfigError with the known names for an unknown one."""
+    """A new task of that name: a registered one, or one that an installed package offers (``hilum.tasks``).
+
+    Raises ConfigError with the known names for an unknown one, or for a package's that cannot be loaded or built.
+    """
     factory = _factories.get(name)
+    if factory is None and (offer := entrypoints.offered(entrypoints.TASKS).get(name)) is not None:
+        made = offer.load()
+        with entrypoints.blamed(str(offer), "cannot be built"):
+            task: Task = made(place or Place())
+        return task
     if factory is None:
         why = f" ({NOT_YET[name]})" if name in NOT_YET else ""
         raise ConfigError(f"unknown task {name!r}{why}: use one of {', '.join(_shown_names(name))}")

@@ -22,6 +22,7 @@ from typing import IO
 
 import numpy as np
 
+from fl_protocol.entrypoints import culprit, told
 from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import FULL_DISK
 from fl_tasks import jobs, local_round
@@ -148,6 +149,8 @@ class Worker:
             if _out_of_memory(error):
                 return failed(jobs.MEMORY, "out of memory: use a smaller batch, image size or model")
             traceback.print_exc()
+            if (foreign := culprit(error)) is not None:
+                return failed(jobs.DATA, f"{foreign} failed: {told(error)}; mend or uninstall it")
             return failed(jobs.BUG, traceback.format_exc())
 
     def _perform(self, request: Request, watch: Watch) -> Reply:

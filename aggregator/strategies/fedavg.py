@@ -21,6 +21,7 @@ class FedAvg(Strategy):
     """
 
     name: ClassVar[str] = "fedavg"
+    summary: ClassVar[str] = "the mean of updates, weighted by examples"
     source: ClassVar[str] = "McMahan et al. 2017, https://arxiv.org/abs/1602.05629"
     clip_norm: float | None = option(
         None, "Updates with a larger L2 norm are scaled down to it first.", within="(0, inf)"

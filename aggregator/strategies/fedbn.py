@@ -18,6 +18,7 @@ class FedBN(FedAvg):
     """
 
     name: ClassVar[str] = "fedbn"
+    summary: ClassVar[str] = "FedAvg whose clients keep their own normalisation layers"
     source: ClassVar[str] = "Li et al. 2021, https://arxiv.org/abs/2102.07623"
 
     def plan(self, plan: Plan) -> Plan:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 from aggregator.strategies.fedavg import FedAvg
 from aggregator.strategies.options import option
-from aggregator.strategy import Facts, Gathered, Weights
+from aggregator.strategy import Gathered, Weights
 
 MOST_STEPS = 1e9
 """As many as a plan can ask for (messages.Plan.local_steps)."""
@@ -30,11 +31,12 @@ class FedNova(FedAvg):
     """
 
     name: ClassVar[str] = "fednova"
+    summary: ClassVar[str] = "FedAvg that makes up for clients taking different numbers of steps"
     source: ClassVar[str] = "Wang et al. 2020, https://arxiv.org/abs/2007.07481"
     momentum: float = option(0.0, "rho, the momentum of the clients' optimiser.", within="[0, 1)")
 
-    def refusal(self, update: Facts) -> str | None:
-        is_told = 1 <= update.metrics.get("local_steps", 0.0) <= MOST_STEPS
+    def refusal(self, metrics: Mapping[str, float]) -> str | None:
+        is_told = 1 <= metrics.get("local_steps", 0.0) <= MOST_STEPS
         return None if is_told else "no_local_steps"
 
     def shares(self, gathered: Gathered) -> Weights:

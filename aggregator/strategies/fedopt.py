@@ -31,6 +31,7 @@ class FedAvgM(FedAvg):
     """
 
     name: ClassVar[str] = "fedavgm"
+    summary: ClassVar[str] = "FedAvg with momentum at the server"
     source: ClassVar[str] = "Hsu et al. 2019, https://arxiv.org/abs/1909.06335"
     server_lr: float = option(1.0, "eta, the server's step size.", within="(0, inf)")
     server_momentum: float = option(0.9, "beta, how much of the last step is kept.", within="[0, 1)")
@@ -81,6 +82,7 @@ class FedAdagrad(_Adaptive):
     """v_t = v_{t-1} + D_t^2. With beta1 = 0 this is torch.optim.Adagrad(lr=eta, eps=tau) begun at tau^2."""
 
     name: ClassVar[str] = "fedadagrad"
+    summary: ClassVar[str] = "FedAvg with Adagrad at the server"
     source: ClassVar[str] = ADAPTIVE
     beta1: float = option(0.0, "How much of the mean of deltas is kept.", within="[0, 1)")
 
@@ -93,6 +95,7 @@ class FedAdam(_Adaptive):
     """v_t = beta2 v_{t-1} + (1 - beta2) D_t^2. It is torch.optim.Adam but for the bias correction and v_0."""
 
     name: ClassVar[str] = "fedadam"
+    summary: ClassVar[str] = "FedAvg with Adam at the server"
     source: ClassVar[str] = ADAPTIVE
     beta2: float = option(0.99, "How much of the mean of squares is kept.", within="[0, 1)")
 
@@ -105,6 +108,7 @@ class FedYogi(_Adaptive):
     """v_t = v_{t-1} - (1 - beta2) D_t^2 sign(v_{t-1} - D_t^2): as Adam's, but it forgets no faster than it learns."""
 
     name: ClassVar[str] = "fedyogi"
+    summary: ClassVar[str] = "FedAvg with Yogi at the server"
     source: ClassVar[str] = ADAPTIVE
     beta2: float = option(0.99, "How much of the mean of squares is kept.", within="[0, 1)")
 

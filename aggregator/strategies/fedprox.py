@@ -21,6 +21,7 @@ class FedProx(FedAvg):
     """
 
     name: ClassVar[str] = "fedprox"
+    summary: ClassVar[str] = "FedAvg whose clients are held near the global model"
     source: ClassVar[str] = "Li et al. 2020, https://arxiv.org/abs/1812.06127"
     mu: float = option(0.01, "Weight of the proximal term in the clients' loss.", within="[0, 1e6]")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 
-from aggregator.strategy import Facts, Gathered, Piece, Stepped, Strategy, Sums, Survey, Weights
+from aggregator.strategy import Gathered, Piece, Stepped, Strategy, Sums, Survey, Weights
 from fl_protocol.entrypoints import Offered, blamed
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import Plan
@@ -44,9 +44,9 @@ class Foreign(Strategy):
         with self._blamed():
             return self.inner.plan(plan)
 
-    def refusal(self, update: Facts) -> str | None:
+    def refusal(self, metrics: Mapping[str, float]) -> str | None:
         with self._blamed():
-            return self.inner.refusal(update)
+            return self.inner.refusal(metrics)
 
     def weigh(self, gathered: Gathered) -> Weights:
         with self._blamed():

@@ -38,6 +38,7 @@ class GeometricMedian(Strategy):
     """
 
     name: ClassVar[str] = "geometric-median"
+    summary: ClassVar[str] = "the point with the least distance to all updates (RFA); robust"
     source: ClassVar[str] = "Pillutla et al. 2022, https://arxiv.org/abs/1912.13445"
     smoothing: float = option(1e-6, "nu, the least distance that is divided by.", within="(0, inf)")
     iterations: int = option(256, "Steps of the algorithm.", within="[1, 10000]")

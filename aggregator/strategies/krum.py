@@ -34,6 +34,7 @@ class Krum(Strategy):
     """
 
     name: ClassVar[str] = "krum"
+    summary: ClassVar[str] = "the one update that has the closest neighbours; robust"
     source: ClassVar[str] = BLANCHARD
     byzantine: int = option(1, "f, how many updates may be faulty.", within="[0, 1000]")
 
@@ -69,6 +70,7 @@ class MultiKrum(Krum):
     """
 
     name: ClassVar[str] = "multi-krum"
+    summary: ClassVar[str] = "the mean of the updates that have the closest neighbours; robust"
     source: ClassVar[str] = BLANCHARD
     keep: int | None = option(
         None, "m, how many updates are averaged.", within="[1, 1000000]", unset="all-but-f-plus-2"

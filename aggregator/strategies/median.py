@@ -32,6 +32,7 @@ class Median(Strategy):
     """
 
     name: ClassVar[str] = "median"
+    summary: ClassVar[str] = "the median of every coordinate; robust"
     source: ClassVar[str] = YIN
     side_by_side: ClassVar[bool] = True
 
@@ -52,6 +53,7 @@ class TrimmedMean(Strategy):
     """
 
     name: ClassVar[str] = "trimmed-mean"
+    summary: ClassVar[str] = "the mean of every coordinate without its extremes; robust"
     source: ClassVar[str] = YIN
     side_by_side: ClassVar[bool] = True
     trim: float = option(0.2, "beta, the share of updates left out at each end.", within="[0, 0.5)")

@@ -31,6 +31,7 @@ class NormClipping(Strategy):
     """
 
     name: ClassVar[str] = "norm-clipping"
+    summary: ClassVar[str] = "FedAvg of updates that are cut to a norm"
     source: ClassVar[str] = "Sun et al. 2019, https://arxiv.org/abs/1911.07963"
     clip_norm: float | None = option(
         None, "S, the largest L2 norm of an update.", within="(0, inf)", unset="median"

@@ -25,6 +25,7 @@ class Scaffold(Strategy):
     """
 
     name: ClassVar[str] = "scaffold"
+    summary: ClassVar[str] = "control variates against the drift of clients whose data differ"
     source: ClassVar[str] = "Karimireddy et al. 2020, https://arxiv.org/abs/1910.06378"
     census: ClassVar[bool] = True
     server_lr: float = option(1.0, "eta_g, the server's step size.", within="(0, inf)")

@@ -1,9 +1,14 @@
-"""Models by name. ``MODEL_NAMES`` is known without torch; :func:`build` imports what it needs."""
+"""Models by name. ``MODEL_NAMES`` is known without torch; :func:`build` imports what it needs.
+
+An installed package offers more as entry points of the group ``hilum.models``: callables that take the number of
+classes and of channels, and return a module (docs/strategies.md).
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fl_protocol import entrypoints
 from fl_protocol.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -16,8 +21,8 @@ MODEL_NAMES = (HILUM_CNN, TINY_CNN, *ZOO_NAMES)
 
 def check_name(name: str) -> str:
     """``name`` itself, or a ConfigError with the names there are."""
-    if name not in MODEL_NAMES:
-        raise ConfigError(f"unknown model {name!r}: use one of {', '.join(MODEL_NAMES)}")
+    if name not in MODEL_NAMES and name not in (others := entrypoints.offered(entrypoints.MODELS)):
+        raise ConfigError(f"unknown model {name!r}: use one of {', '.join((*MODEL_NAMES, *others))}")
     return name
 
 
@@ -31,6 +36,20 @@ def build(name: str, num_classes: int, channels: int = 1) -> nn.Module:
         from fl_tasks.models.tiny_cnn import TinyCnn
 
         return TinyCnn(num_classes, channels)
+    if name not in MODEL_NAMES:
+        return _offered(name, num_classes, channels)
     from fl_tasks.models import zoo
 
     return zoo.build(name, num_classes, channels)
+
+
+def _offered(name: str, num_classes: int, channels: int) -> nn.Module:
+    from torch import nn
+
+    offer = entrypoints.offered(entrypoints.MODELS)[name]
+    make = offer.load()
+    with entrypoints.blamed(str(offer), "cannot be built"):
+        module = make(num_classes, channels)
+    if not isinstance(module, nn.Module):
+        raise ConfigError(f"{offer} made a {type(module).__name__}, no torch module: mend or uninstall it")
+    return module

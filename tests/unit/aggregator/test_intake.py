@@ -282,3 +282,11 @@ def test_an_upload_that_stands_still_gives_its_slot_to_one_that_waits() -> None:
     assert intake.tick(200.1 + 2 * up.STILL_S) == [SendAck("b", second, Ack(bits(12), WINDOW))]
     assert intake.offered("a", first, one) == [SendAck("a", first, Ack(bits(12, 0, 1), 0))]
     assert intake.gone("b") == [SendAck("a", first, Ack(bits(12, 0, 1), WINDOW))]
+
+
+def test_the_strategy_may_have_something_against_an_update() -> None:
+    intake = Intake(LAYOUT, refusal=lambda metrics: None if "local_steps" in metrics else "no_local_steps")
+    offer = _offer()
+    transfer = transfer_id(1, offer.manifest.digest)
+    assert intake.misfit(transfer, offer) == "no_local_steps"
+    assert intake.misfit(transfer, replace(offer, metrics={"local_steps": 3.0})) is None

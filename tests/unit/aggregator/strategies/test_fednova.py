@@ -55,5 +55,5 @@ def test_of_one_gradient_it_makes_one_direction_whoever_stepped_most() -> None:
 
 @pytest.mark.parametrize("told", [{}, {"local_steps": 0.0}, {"local_steps": -3.0}, {"local_steps": 1e10}])
 def test_an_update_without_its_steps_is_refused(told: dict[str, float]) -> None:
-    assert FedNova().refusal(Facts("a", 1, metrics=told)) == "no_local_steps"
-    assert FedNova().refusal(Facts("a", 1, metrics={"local_steps": 1.0})) is None
+    assert FedNova().refusal(told) == "no_local_steps"
+    assert FedNova().refusal({"local_steps": 1.0}) is None
