@@ -149,9 +149,7 @@ class Worker:
             if _out_of_memory(error):
                 return failed(jobs.MEMORY, "out of memory: use a smaller batch, image size or model")
             traceback.print_exc()
-            if (foreign := culprit(error)) is not None:
-                return failed(jobs.DATA, f"{foreign} failed: {told(error)}; mend or uninstall it")
-            return failed(jobs.BUG, traceback.format_exc())
+            return failed(*_blame(error))
 
     def _perform(self, request: Request, watch: Watch) -> Reply:
         if isinstance(request, Prepare):
@@ -278,6 +276,14 @@ def _given(request: Train | Score | Evaluate) -> Given:
     return Given(
         Path(request.model_file), Path(kept) if kept else None, {k: v for k, v in known.items() if v}
     )
+
+
+def _blame(error: Exception) -> tuple[str, str]:
+    """Whose fault it is, and what to say: another package's, which the operator can mend, or ours."""
+    foreign = culprit(error)
+    if foreign is None:
+        return jobs.BUG, traceback.format_exc()
+    return jobs.DATA, f"{foreign} failed: {told(error)}; mend or uninstall it"
 
 
 def _out_of_memory(error: Exception) -> bool:
