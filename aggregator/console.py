@@ -97,9 +97,12 @@ class UploadAdvanced:
 
 @dataclass(frozen=True)
 class UpdateAccepted:
+    """``staleness`` is how many rounds older than the round the update is."""
+
     client_id: str
     round_number: int
     num_examples: int
+    staleness: int = 0
 
 
 @dataclass(frozen=True)
@@ -277,7 +280,9 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
     RoundOpened: _opened,
     TrainingAdvanced: lambda e: _in_round("training", e, done=f"{100 * share(e.fraction):.0f}%", loss=e.loss),
     UploadAdvanced: lambda e: _in_round("uploading", e, chunks=f"{e.held}/{e.total}"),
-    UpdateAccepted: lambda e: _in_round("accepted", e, examples=e.num_examples),
+    UpdateAccepted: lambda e: _in_round(
+        "accepted", e, examples=e.num_examples, staleness=e.staleness or None
+    ),
     UpdateRejected: lambda e: _in_round("rejected", e, reason=e.reason),
     UpdateLate: lambda e: _in_round("late", e),
     ClientDeclined: lambda e: _in_round("declined", e, reason=e.reason),
@@ -298,7 +303,7 @@ def record_line(record: Mapping[str, Any]) -> str:
     return " ".join(word for word in (
         pairs(round=record.get("round"), outcome=record.get("outcome"), cohort=count(record, "cohort"),
               accepted=count(record, "accepted"), rejected=count(record, "rejected"),
-              stragglers=count(record, "stragglers"), examples=record.get("num_examples"),
+              stragglers=count(record, "stragglers"), stale=count(record, "stale") or None, examples=record.get("num_examples"),
               bytes_down=record.get("bytes_down"), bytes_up=record.get("bytes_up"),
               took=seconds(record.get("duration_s")).replace(" ", "")),
         metric_words(record.get("metrics")),

@@ -29,6 +29,8 @@ class FederationConfig:
     evaluate: bool
     eval_cohort: Share | None = None
     """How many of those present score a round's base model; None: its cohort does."""
+    max_staleness: int = 0
+    """So many rounds behind an update may be and still be folded in; 0 for a synchronous strategy."""
 
 
 # --- events, past tense -------------------------------------------------------------------------------------
@@ -141,7 +143,9 @@ class KeepRound:
 
 @dataclass(frozen=True)
 class KeepUpdate:
-    """Write the accepted update to the journal; its bytes are on disk already."""
+    """Write the accepted update to the journal; its bytes are on disk already. ``round_number`` is the round that
+    folds it.
+    """
 
     round_number: int
     update: Update

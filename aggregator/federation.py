@@ -14,11 +14,12 @@ The table TRANSITIONS at the end says which event is handled in which phase; wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
+from aggregator.announcing import round_state
 from aggregator.cohort import draw, draw_evaluators
 from aggregator.events import (
     Abandon,
@@ -46,8 +47,9 @@ from aggregator.events import (
     UpdateArrived,
     UpdateRefused,
 )
-from aggregator.round import OpenRound, Outcome, Refused, Round, last_round, note_refusal
-from aggregator.site_figures import client_means, site_rows
+from aggregator.past import Past
+from aggregator.records import record_of
+from aggregator.round import OpenRound, Outcome, Refused, Round, note_refusal
 from fl_protocol import messages
 
 
@@ -74,20 +76,30 @@ class Federation:
     """One job from its first to its last round."""
 
     def __init__(
-        self, config: FederationConfig, base: str, *, rounds_done: int = 0, last: dict[str, Any] | None = None
-    ) -> None:
+        self, config: FederationConfig, base: str, records: Sequence[dict[str, Any]] = ()
+    ) -> None:  # fmt: skip
+        """``base`` is the digest of the global model, ``records`` are those of all rounds that have ended."""
         self.config = config
         self.base = base
         self.phase = Phase.WAITING
-        self.rounds_done = rounds_done
+        self.past = Past(config.max_staleness, records)
         self.present: dict[str, int] = {}
         self.round: Round | None = None
-        self.last_record = last
         self._attempt = 1
         self._abandoned: Round | None = None
+        self._held_over: dict[tuple[str, int], UpdateArrived] = {}
         self._refusals_between: dict[Refused, int] = {}
         self._opened_first: float | None = None
         self._reason = ""
+
+    @property
+    def rounds_done(self) -> int:
+        return self.past.rounds_done
+
+    @property
+    def settled(self) -> int:
+        """The newest round of which no update can count any more."""
+        return self.rounds_done - (0 if self.phase is Phase.FINISHED else self.config.max_staleness)
 
     # --- beginning and resuming ---------------------------------------------------------------------------
 
@@ -109,6 +121,7 @@ class Federation:
         for update in unfinished.accepted:
             self.round.accept(update, now)
         if unfinished.digest is not None:
+            self.past.close(self.round)
             return self._adopted(unfinished.digest)
         if unfinished.closed:
             return self._aggregate()
@@ -129,12 +142,27 @@ class Federation:
     def admission(self, client_id: str, round_number: int, base: str, num_examples: int) -> str | None:
         """Why an offered update cannot be admitted now, by name, or None."""
         admitting = self._admitting
-        if admitting is None or round_number != admitting.number:
-            current = self.round.number if self.round else self.rounds_done
-            return messages.LATE if 0 < round_number <= current else "wrong_round"
-        if not 1 <= num_examples <= self.present.get(client_id, 0):
+        if admitting is not None and round_number == admitting.number:
+            if self._claims_too_much(client_id, num_examples):
+                return "bad_num_examples"
+            return admitting.admission(client_id, round_number, base)
+        reason = self._in_time(round_number) or self.past.admission(client_id, round_number, base)
+        if reason is None and admitting is not None and (client_id, round_number) in admitting.stale:
+            return "duplicate_update"
+        if reason is None and self._claims_too_much(client_id, num_examples):
             return "bad_num_examples"
-        return admitting.admission(client_id, round_number, base)
+        return reason
+
+    def _claims_too_much(self, client_id: str, num_examples: int) -> bool:
+        return not 1 <= num_examples <= self.present.get(client_id, 0)
+
+    def _in_time(self, round_number: int) -> str | None:
+        """Why an update of an earlier round cannot count in the open round, or, between rounds, in the next."""
+        current = self.round.number if self.round else self.rounds_done
+        ahead = self._admitting.number if self._admitting else current + 1
+        if ahead > self.config.rounds or self.phase in (Phase.FINISHED, Phase.FAILED):
+            return messages.LATE if 0 < round_number <= current else "wrong_round"
+        return self.past.in_time(round_number, ahead)
 
     @property
     def _admitting(self) -> Round | None:
@@ -160,11 +188,22 @@ class Federation:
         client_id, transfer = update.client_id, update.transfer
         reason = self.admission(client_id, event.round_number, event.base, update.num_examples)
         admitting = self._admitting
+        if reason is None and admitting is None:
+            return self._hold_over(event)
         if reason is None and admitting is not None:
+            update = replace(update, staleness=admitting.number - event.round_number)
             admitting.accept(update, now)
-            kept = KeepUpdate(event.round_number, update)
+            kept = KeepUpdate(admitting.number, update)
             return [kept, Answer(client_id, transfer, messages.ACCEPTED), *self._advance(now)]
         return self._refuse_update(client_id, transfer, reason or messages.LATE, event.round_number)
+
+    def _hold_over(self, event: UpdateArrived) -> list[Effect]:
+        """Between rounds: a straggler's update waits, unanswered, for the round that can take it."""
+        key = event.update.client_id, event.round_number
+        held = self._held_over.setdefault(key, event)
+        if held.update.transfer == event.update.transfer:
+            return []
+        return self._refuse_update(key[0], event.update.transfer, "duplicate_update", event.round_number)
 
     def _update_refused(self, event: UpdateRefused, now: float) -> list[Effect]:
         answers = self._refuse_update(event.client_id, event.transfer, event.reason, event.round_number)
@@ -176,18 +215,13 @@ class Federation:
     def _refuse_update(self, client_id: str, transfer: str, reason: str, round_number: int) -> list[Effect]:
         """Say no; but what was accepted stays accepted when it is offered again, because our answer was lost."""
         holding = self.round or self._abandoned
-        known = holding.accepted.get(client_id) if holding else None
-        is_held = known is not None and known.transfer == transfer
-        if is_held or (reason == messages.LATE and self._counted(client_id, round_number)):
+        is_held = holding is not None and holding.holds(client_id, transfer)
+        is_counted = round_number <= self.rounds_done and self.past.counts_already(client_id, round_number)
+        if is_held or (reason == messages.LATE and is_counted):
             return [Answer(client_id, transfer, messages.ACCEPTED)]
         self._note_refusal(client_id, reason)
         verdict = messages.LATE if reason == messages.LATE else messages.REJECTED
         return [Answer(client_id, transfer, verdict, reason)]
-
-    def _counted(self, client_id: str, round_number: int) -> bool:
-        """Whether the client's update is in the model of the round before."""
-        last = self.last_record
-        return last is not None and last["round"] == round_number and client_id in last["accepted"]
 
     def _client_declined(self, event: ClientDeclined, now: float) -> list[Effect]:
         if self.round and event.round_number == self.round.number:
@@ -256,10 +290,11 @@ class Federation:
 
     def _open(self, now: float) -> list[Effect]:
         number = self.rounds_done + 1
-        carried = self._abandoned.accepted if self._abandoned else {}
+        carried = self._abandoned.folded if self._abandoned else ()
         size = self.config.cohort.of(len(self._at_hand))
         cohort = draw(
-            self.present, size, seed=self.config.seed, round_number=number, attempt=self._attempt, keep=carried
+            self.present, size, seed=self.config.seed, round_number=number, attempt=self._attempt,
+            keep=[update.client_id for update in carried if not update.staleness],
         )  # fmt: skip
         refusals = self._abandoned.refusals if self._abandoned else self._refusals_between
         self._abandoned, self._refusals_between = None, {}
@@ -269,11 +304,15 @@ class Federation:
         )  # fmt: skip
         if self._opened_first is None:
             self._opened_first = now
-        for update in carried.values():
+        for update in carried:
             self.round.accept(update, now)
         self.phase = Phase.OPEN
         kept = KeepRound(number, self._attempt, tuple(sorted(cohort)), self.base, self.round.quorum)
-        return [kept, self._announcement(), *self._advance(now)]
+        effects: list[Effect] = [kept, self._announcement()]
+        held, self._held_over = self._held_over, {}
+        for event in held.values():
+            effects += self._update_arrived(event, now)
+        return [*effects, *self._advance(now)]
 
     def _evaluators(self, cohort: frozenset[str]) -> frozenset[str] | None:
         if self.config.eval_cohort is None:
@@ -285,8 +324,8 @@ class Federation:
     def _aggregate(self) -> list[Effect]:
         assert self.round is not None
         self.phase = Phase.AGGREGATING
-        updates = tuple(self.round.accepted[client] for client in sorted(self.round.accepted))
-        fold = Aggregate(self.round.number, self.round.base, updates)
+        self.past.close(self.round)
+        fold = Aggregate(self.round.number, self.round.base, self.round.folded)
         return [fold, self._announcement()] if self.round.stragglers() or self.config.evaluate else [fold]
 
     def _adopted(self, digest: str) -> list[Effect]:
@@ -303,14 +342,15 @@ class Federation:
         assert self.round is not None
         number, attempt = self.round.number, self.round.attempt
         again = attempt <= self.config.retries
-        told = Abandon(number, attempt, len(self.round.accepted), self.round.quorum, again)
+        held = len(self.round.folded)
+        told = Abandon(number, attempt, held, self.round.quorum, again)
         if again:
             self._attempt = attempt + 1
             self._abandoned, self.round, self.phase = self.round, None, Phase.WAITING
             ahead = self._advance(now)
             return [told, *(ahead or [self._announcement()])]
         self._reason = (
-            f"round {number} was abandoned: {len(self.round.accepted)} updates of the {self.round.quorum} needed, "
+            f"round {number} was abandoned: {held} updates of the {self.round.quorum} needed, "
             f"after {attempt} attempt{'s' if attempt > 1 else ''}"
         )
         record = self._end_round(Outcome.ABANDONED, now, None)
@@ -319,27 +359,9 @@ class Federation:
 
     def _end_round(self, outcome: Outcome, now: float, metrics: dict[str, float] | None) -> KeepRecord:
         assert self.round is not None
-        accepted = [self.round.accepted[client] for client in sorted(self.round.accepted)]
-        record: dict[str, Any] = {
-            "round": self.round.number,
-            "outcome": outcome.value,
-            "cohort": sorted(self.round.cohort),
-            "accepted": sorted(self.round.accepted),
-            "rejected": [
-                {"client_id": refused.client_id, "reason": refused.reason, "count": count}
-                for refused, count in self.round.refusals.items()
-            ],
-            "stragglers": self.round.stragglers(),
-            "num_examples": sum(update.num_examples for update in accepted),
-            "client_examples": {update.client_id: update.num_examples for update in accepted},
-            "duration_s": round(now - (self._opened_first if self._opened_first is not None else now), 4),
-            "metrics": metrics,
-            "client_metrics": client_means(self.round.reports()),
-            "sites": site_rows(self.round.reports()),
-            "model_sha256": self.base,
-            "attempts": self.round.attempt,
-        }
-        self.last_record, self.rounds_done = record, self.round.number
+        since = self._opened_first if self._opened_first is not None else now
+        record = record_of(self.round, outcome, self.base, round(now - since, 4), metrics)
+        self.past.add(record)
         self.round, self._attempt, self._opened_first = None, 1, None
         self.phase = Phase.WAITING
         return KeepRecord(record)
@@ -352,30 +374,11 @@ class Federation:
 
     def state(self) -> messages.RoundState:
         """What ``pub/round`` says now."""
-        current = self.round
-        return messages.RoundState(
-            phase=ANNOUNCED_AS[self.phase],
-            round_number=current.number if current else self.rounds_done,
-            rounds=self.config.rounds,
-            attempt=current.attempt if current else 0,
-            cohort=tuple(sorted(current.cohort)) if current else (),
-            base=self.base,
-            task=self.config.task,
-            model=self.config.model,
-            plan=self.config.plan,
-            image_size=self.config.image_size,
-            quorum=current.quorum if current else 0,
-            min_clients=self.needed,
-            accepted=len(current.accepted) if current else 0,
-            refused=sum((current.refusals if current else self._refusals_between).values()),
-            grace_s=self.config.grace_s,
-            deadline_s=self.config.deadline_s,
-            last=last_round(self.last_record),
+        return round_state(
+            self.config, ANNOUNCED_AS[self.phase], self.round, self.past, base=self.base, needed=self.needed,
+            refused=sum((self.round.refusals if self.round else self._refusals_between).values()),
             reason=self._reason,
-            evaluators=tuple(sorted(current.evaluators))
-            if current and current.evaluators is not None
-            else None,
-        )
+        )  # fmt: skip
 
     def _announcement(self) -> Announce:
         return Announce(self.state())

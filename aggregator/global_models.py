@@ -98,7 +98,10 @@ class GlobalModels:
     def _folded(self, effect: Aggregate, clients: Clients | None) -> Manifest:
         base, spool = self._run.model(effect.base), self._run.spool
         updates = [
-            SpooledUpdate(spool.path(effect.round_number, each.client_id, each.transfer), facts_of(each))
+            SpooledUpdate(
+                spool.path(effect.round_number - each.staleness, each.client_id, each.transfer),
+                facts_of(each),
+            )
             for each in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}

@@ -2,7 +2,7 @@
 
     run       settings that must not change within a run, and the models that are published
     rounds    each round: as opened, as closed with a set of updates, as recorded
-    updates   accepted updates; their bytes are in the spool
+    updates   accepted updates, by the round that folds them; their bytes are in the spool
 
 WAL with synchronous=FULL: a commit survives a power cut. The first page of truth is the database; rounds.jsonl is
 written from it.
@@ -30,8 +30,11 @@ CREATE TABLE IF NOT EXISTS rounds (
     record TEXT);
 CREATE TABLE IF NOT EXISTS updates (
     round INTEGER NOT NULL, client_id TEXT NOT NULL, transfer TEXT NOT NULL, digest TEXT NOT NULL,
-    num_examples INTEGER NOT NULL, metrics TEXT NOT NULL, PRIMARY KEY (round, client_id));
+    num_examples INTEGER NOT NULL, metrics TEXT NOT NULL, staleness INTEGER NOT NULL,
+    PRIMARY KEY (round, client_id, staleness));
 """
+SCHEMA_VERSION = 1
+"""Counted up when a table changes: a run of another version is not gone on with."""
 
 
 class Journal:
@@ -42,11 +45,23 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._check_version(path)
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
             raise DataError(
                 f"{path} cannot be used ({error}): restore it, or start over with --fresh"
             ) from None
+
+    def _check_version(self, path: Path) -> None:
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        is_new = not self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+        if is_new:
+            self._db.execute(f"PRAGMA user_version={SCHEMA_VERSION}")
+        elif found != SCHEMA_VERSION:
+            raise DataError(
+                f"{path} was written by another version of Hilum: go on with that one, give another --out, "
+                "or start over with --fresh"
+            )
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -95,9 +110,9 @@ class Journal:
             for kept in updates:
                 update = kept.update
                 self._db.execute(
-                    "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?)",
+                    "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?)",
                     (kept.round_number, update.client_id, update.transfer, update.digest, update.num_examples,
-                     json.dumps(update.metrics)),
+                     json.dumps(update.metrics), update.staleness),
                 )  # fmt: skip
 
     def close_round(self, number: int) -> None:
@@ -159,8 +174,8 @@ class Journal:
 
     def _updates(self, number: int) -> Iterator[Update]:
         rows = self._db.execute(
-            "SELECT client_id, transfer, digest, num_examples, metrics FROM updates WHERE round = ? "
-            "ORDER BY client_id", (number,),
+            "SELECT client_id, transfer, digest, num_examples, metrics, staleness FROM updates WHERE round = ? "
+            "ORDER BY client_id, staleness DESC", (number,),
         )  # fmt: skip
-        for client_id, transfer, digest, num_examples, metrics in rows:
-            yield Update(client_id, transfer, digest, num_examples, json.loads(metrics))
+        for client_id, transfer, digest, num_examples, metrics, staleness in rows:
+            yield Update(client_id, transfer, digest, num_examples, json.loads(metrics), staleness)

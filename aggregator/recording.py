@@ -6,8 +6,10 @@ import time
 from typing import Any
 
 from aggregator import console as seen
+from aggregator.events import Aggregate
 from aggregator.report import write_report
 from aggregator.rundir import RunDirectory
+from aggregator.spool import Upload
 from fl_tasks.jobs import Evaluated
 
 REPORT_EVERY_S = 2.0
@@ -19,6 +21,7 @@ class Recording:
     def __init__(self, run: RunDirectory, view: seen.View) -> None:
         self._run, self._view = run, view
         self._counted = (0, 0)
+        self._folded: list[Upload] = []
         self._reported_at = 0.0
         self.untidy = False
 
@@ -30,6 +33,11 @@ class Recording:
         low, high = detail.get("auroc_interval") or (None, None)
         band = {} if low is None or high is None else {"auroc_low": low, "auroc_high": high}
         return reply.metrics | band
+
+    def folding(self, effect: Aggregate) -> None:
+        """Note which files of the spool are of the past once the round's model is adopted."""
+        number = effect.round_number
+        self._folded = [(number - each.staleness, each.client_id, each.transfer) for each in effect.updates]
 
     def keep(self, record: dict[str, Any], sent: int, received: int) -> None:
         """A round ended. ``sent`` and ``received`` are bytes since the process began."""
@@ -45,10 +53,14 @@ class Recording:
         self._view.show(seen.RoundEnded(whole))
         self.untidy = True
 
-    def tidy(self, rounds_done: int) -> None:
-        """Delete what ended rounds left in the spool; bring the report up to date now and then."""
+    def tidy(self, settled: int) -> None:
+        """Delete what was folded, and all that rounds up to ``settled`` left in the spool, since it can never count;
+        bring the report up to date now and then.
+        """
         self.untidy = False
-        self._run.spool.discard_up_to(rounds_done)
+        self._run.spool.discard(self._folded)
+        self._folded = []
+        self._run.spool.discard_up_to(settled)
         if time.monotonic() - self._reported_at > REPORT_EVERY_S:
             self.report()
 

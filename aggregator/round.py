@@ -9,17 +9,16 @@ The round rule, first line that applies:
     nobody is waited for, nobody may come back                   -> abandoned
     nobody is waited for, nobody came back for ``grace_s``       -> abandoned
 
-``closed`` means that the whole cohort was accepted, ``closed_short`` that fewer were.
+``closed`` means that the whole cohort was accepted, ``closed_short`` that fewer were. An update of an earlier round
+that the strategy still takes (``stale``) counts towards the quorum, but is no answer to this round.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
 
 from aggregator.site_figures import Report
-from fl_protocol.messages import LastRound
 
 
 class Outcome(Enum):
@@ -90,6 +89,8 @@ class Round:
     deadline_s: float
     opened_at: float
     accepted: dict[str, Update] = field(default_factory=dict)
+    stale: dict[tuple[str, int], Update] = field(default_factory=dict)
+    """Updates of earlier rounds, by client and by the round they were trained for."""
     declined: dict[str, str] = field(default_factory=dict)
     refusals: dict[Refused, int] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)
@@ -109,8 +110,18 @@ class Round:
         return set(self.cohort) - self.answered - self.gone
 
     @property
+    def folded(self) -> tuple[Update, ...]:
+        """Every update that counts in this round, in the order of the fold: by client, a client's oldest first."""
+        updates = (*self.accepted.values(), *self.stale.values())
+        return tuple(sorted(updates, key=lambda update: (update.client_id, -update.staleness)))
+
+    def holds(self, client_id: str, transfer: str) -> bool:
+        """Whether the update of this transfer counts in the round."""
+        return any((update.client_id, update.transfer) == (client_id, transfer) for update in self.folded)
+
+    @property
     def has_quorum(self) -> bool:
-        return len(self.accepted) >= self.quorum
+        return len(self.accepted) + len(self.stale) >= self.quorum
 
     def admission(self, client_id: str, round_number: int, base: str) -> str | None:
         """Why an update of this client cannot be admitted, by name, or None if it can."""
@@ -125,8 +136,11 @@ class Round:
         return None
 
     def accept(self, update: Update, now: float) -> None:
-        self.accepted[update.client_id] = update
-        self.declined.pop(update.client_id, None)
+        if update.staleness:
+            self.stale[update.client_id, self.number - update.staleness] = update
+        else:
+            self.accepted[update.client_id] = update
+            self.declined.pop(update.client_id, None)
         self._note_time(now)
 
     def decline(self, client_id: str, reason: str, now: float) -> None:
@@ -157,7 +171,8 @@ class Round:
     def reports(self) -> list[Report]:
         """What the clients told, with their updates and without, in the order of client ids."""
         told = {u.client_id: Report(u.client_id, u.num_examples, u.metrics) for u in self.accepted.values()}
-        return [each for _, each in sorted((self.scores | told).items())]
+        late = [Report(u.client_id, u.num_examples, u.metrics, fresh=False) for u in self.stale.values()]
+        return sorted([*(self.scores | told).values(), *late], key=lambda each: each.client_id)
 
     def _note_time(self, now: float) -> None:
         if self.has_quorum and self.quorum_since is None:
@@ -194,15 +209,3 @@ class Round:
     def stragglers(self) -> list[str]:
         """Invited, and neither accepted nor declined."""
         return sorted(set(self.cohort) - self.answered)
-
-
-def last_round(record: dict[str, Any] | None) -> LastRound | None:
-    """A round's record as those hear of it who only read."""
-    if record is None:
-        return None
-    return LastRound(
-        round_number=record["round"], outcome=record["outcome"], accepted=len(record["accepted"]),
-        rejected=sum(refusal.get("count", 1) for refusal in record["rejected"]),
-        stragglers=len(record["stragglers"]), duration_s=record["duration_s"], metrics=record["metrics"],
-        client_metrics=record["client_metrics"] or None,
-    )  # fmt: skip

@@ -122,7 +122,7 @@ class Server:
         self._tell_waiting()
         while not (self.stop_requested or self.finished or self.ended):
             self.step()
-        self.recording.tidy(self.federation.rounds_done)
+        self.recording.tidy(self.federation.settled)
         self.recording.report()
         if self.ended:
             raise self.ended
@@ -149,7 +149,7 @@ class Server:
         if now >= self._refresh_at:
             self._refresh(now)
         if self.recording.untidy and self.inbox.empty():
-            self.recording.tidy(self.federation.rounds_done)
+            self.recording.tidy(self.federation.settled)
 
     def _refresh(self, now: float) -> None:
         """Let those who only look see how far the round is."""
@@ -349,11 +349,17 @@ class Server:
         return dataclasses.replace(state, instance=self.instance, seq=self._seq)
 
     def _apply(self, effects: list[ev.Effect]) -> None:
-        """Perform effects in order; each kind has one method. All updates are kept before any is answered."""
-        kept = [effect for effect in effects if isinstance(effect, ev.KeepUpdate)]
-        if kept:
-            self.run_dir.journal.keep_updates(kept)
-        for effect in effects:
+        """Perform effects in order; each kind has one method. A round's updates are kept in one commit, before any
+        of them is answered, but not before the round itself is.
+        """
+        kept = 0
+        for at, effect in enumerate(effects):
+            if isinstance(effect, ev.KeepUpdate) and at >= kept:
+                kept = next(
+                    (i for i in range(at, len(effects)) if isinstance(effects[i], ev.KeepRound)), len(effects)
+                )
+                together = [each for each in effects[at:kept] if isinstance(each, ev.KeepUpdate)]
+                self.run_dir.journal.keep_updates(together)
             PERFORM[type(effect)](self, effect)
 
     def _keep_round(self, effect: ev.KeepRound) -> None:
@@ -363,9 +369,8 @@ class Server:
         self.view.show(seen.RoundOpened(effect.number, rounds, effect.cohort, effect.attempt, effect.quorum))
 
     def _keep_update(self, effect: ev.KeepUpdate) -> None:
-        self.view.show(
-            seen.UpdateAccepted(effect.update.client_id, effect.round_number, effect.update.num_examples)
-        )
+        it = effect.update
+        self.view.show(seen.UpdateAccepted(it.client_id, effect.round_number, it.num_examples, it.staleness))
 
     def _answer(self, effect: ev.Answer) -> None:
         if effect.verdict == msg.LATE:
@@ -385,10 +390,12 @@ class Server:
 
     def _aggregate(self, effect: ev.Aggregate) -> None:
         self.run_dir.journal.close_round(effect.round_number)
+        self.recording.folding(effect)
         self.view.show(seen.AggregationStarted(effect.round_number, len(effect.updates)))
         accepted = {(update.client_id, update.transfer) for update in effect.updates}
         for client_id, transfer, round_number in self.receiving.intake.open_transfers():
-            if round_number <= effect.round_number and (client_id, transfer) not in accepted:
+            too_old = round_number + self.federation.config.max_staleness <= effect.round_number
+            if too_old and (client_id, transfer) not in accepted:
                 self._happened(ev.UpdateRefused(client_id, transfer, msg.LATE, answered=False))
         self.models.begin_fold(effect)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,6 +97,11 @@ class Spool:
         for leaf in range(manifest.num_leaves):
             at, length = manifest.leaf_span(leaf)
             yield os.pread(fd, length, at)
+
+    def discard(self, uploads: Iterable[Upload]) -> None:
+        """Remove updates that are in a model by now."""
+        for upload in uploads:
+            self.path(*upload).unlink(missing_ok=True)
 
     def discard_up_to(self, round_number: int) -> None:
         """Remove what ended rounds left."""

@@ -71,12 +71,7 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         folder.write_json("config.json", settings.effective | _synthetic(settings))
         records = folder.journal.records()
         folder.write_rounds(records)
-        federation = Federation(
-            config,
-            base,
-            rounds_done=len(records) and records[-1]["round"],
-            last=records[-1] if records else None,
-        )
+        federation = Federation(config, base, records)
         scoring = None
         if settings.eval_data is not None:
             cache = str(folder.path / "cache")

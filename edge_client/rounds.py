@@ -12,6 +12,8 @@ from fl_protocol.messages import Plan, RoundState
 Key = tuple[int, str]
 """A round and the digest of its base model: what is trained once, whatever the attempt."""
 
+_ROUNDS_TO_COME = (messages.WAITING, messages.OPEN, messages.AGGREGATING)
+
 
 @dataclass(frozen=True)
 class Assignment:
@@ -57,7 +59,19 @@ def asks_to_score(state: RoundState | None, client: str, key: Key) -> bool:
 
 
 def counts(state: RoundState | None, client: str, key: Key) -> bool:
-    """Whether an update of this round and base may still be accepted as one of it.
+    """Whether an update of this round and base may still be folded in: as one of the open round, or behind it by
+    no more rounds than the strategy takes.
+    """
+    if state is None:
+        return False
+    if is_current(state, client, key) or state.phase not in _ROUNDS_TO_COME:
+        return is_current(state, client, key)
+    ahead = state.round_number + (state.phase != messages.OPEN)
+    return ahead <= state.rounds and 0 < ahead - key[0] <= state.max_staleness
+
+
+def is_current(state: RoundState | None, client: str, key: Key) -> bool:
+    """Whether an update of this round and base may still be accepted as one of the open round.
 
     Between two attempts of a round the aggregator takes what arrives for the next one.
     """
@@ -66,6 +80,11 @@ def counts(state: RoundState | None, client: str, key: Key) -> bool:
         return False
     between_attempts = state.phase == messages.WAITING and state.round_number == number - 1
     return between_attempts or (_invites(state, client) and state.round_number == number)
+
+
+def is_worth_beginning(state: RoundState | None, client: str, key: Key) -> bool:
+    """Whether to go on fetching the model: it may count when trained, and is one of the two that the broker has."""
+    return counts(state, client, key) and state is not None and key[0] >= state.round_number - 1
 
 
 def _invites(state: RoundState, client: str) -> bool:

@@ -20,7 +20,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from enum import Enum
-from functools import partial
 from typing import Any
 
 from edge_client import notices
@@ -50,7 +49,16 @@ from edge_client.figures import Figures
 from edge_client.library import Library
 from edge_client.link import Link, Place
 from edge_client.outbox import Outbox, Verdict
-from edge_client.rounds import Assignment, Key, Newest, asks_to_score, assignment_of, counts
+from edge_client.rounds import (
+    Assignment,
+    Key,
+    Newest,
+    asks_to_score,
+    assignment_of,
+    counts,
+    is_current,
+    is_worth_beginning,
+)
 from fl_protocol import messages
 from fl_protocol.errors import BrokerUnavailable, DataError
 from fl_protocol.messages import (
@@ -252,13 +260,15 @@ class Session:
     def _rejected_frame(self, event: Rejection, now: float) -> list[Effect]:
         return [Tell(notices.Warned(f"the aggregator refused a message of ours: {event.reason}"))]
 
-    def _counts(self, key: Key) -> bool:
-        return counts(self.round, self.client, key)
+    def _may_count(self, key: Key) -> bool:
+        """Whether the update that is kept may still be of use; an accepted one only while its round is open."""
+        may = counts if self.outbox.accepted_by is None else is_current
+        return may(self.round, self.client, key)
 
     def _still_wanted(self, doing: Assignment) -> bool:
         """Whether what we work at is still worth doing."""
-        wanted = self._counts if doing.trains else partial(asks_to_score, self.round, self.client)
-        return wanted(doing.key)
+        may = is_worth_beginning if self.work is Work.FETCHING else counts
+        return (may if doing.trains else asks_to_score)(self.round, self.client, doing.key)
 
     def _remember(self, key: Key, attempt: int | None) -> None:
         """This attempt (None: the round, for good) has our answer."""
@@ -287,7 +297,7 @@ class Session:
         if doing is not None and self.work is not Work.UPLOADING and not self._still_wanted(doing):
             cancelled = Tell(notices.WorkCancelled(doing.round_number, "the round moved on"))
             effects = [*([cancelled] if doing.trains else []), *self._stop_work()]
-        if outbox.key is None or self._counts(outbox.key):
+        if outbox.key is None or self._may_count(outbox.key):
             return effects
         if self.work is Work.UPLOADING:
             self.work = Work.READY
@@ -324,7 +334,7 @@ class Session:
         if self.work is not Work.READY or not self.link.joined:
             return []
         wanted, key = assignment_of(self.round, self.client), self.outbox.key
-        if key is not None and self.outbox.accepted_by != self._aggregator and self._counts(key):
+        if key is not None and self.outbox.accepted_by != self._aggregator and self._may_count(key):
             self.work = Work.UPLOADING
             return [*self._announce(now), *self.outbox.offer(self._chunk_bytes, now)]
         if wanted is None or wanted.key == key or self._has_answered(wanted.key, wanted.attempt):

@@ -69,6 +69,8 @@ class LastRound:
     duration_s: float = bounded(number(0.0))
     metrics: dict[str, float] | None = bounded(maybe(metrics_table))
     client_metrics: dict[str, float] | None = bounded(maybe(metrics_table), default=None)
+    stale: int = bounded(whole(0), default=0)
+    """Updates of earlier rounds that were folded in."""
 
 
 @dataclass(frozen=True)

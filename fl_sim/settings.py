@@ -97,9 +97,8 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
         )
         records = folder.journal.records()
         folder.write_rounds(records)
-        last = records[-1] if records else None
         tell_resumed(records, settings.config, view)
-        federation = Federation(settings.config, base, rounds_done=last["round"] if last else 0, last=last)
+        federation = Federation(settings.config, base, records)
         simulation = Simulation(
             folder, federation, settings.strategy, who, settings.profile, engine, view,
             settings.scored_on,

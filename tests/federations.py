@@ -27,11 +27,12 @@ def rule(**changes: Any) -> ev.FederationConfig:
 
 
 def update_of(
-    client_id: str, round_number: int = 1, num_examples: int = 10, try_number: int = 0, **metrics: float
+    client_id: str, round_number: int = 1, num_examples: int = 10, try_number: int = 0, staleness: int = 0,
+    **metrics: float,
 ) -> Update:  # fmt: skip
     """The update a client sends for a round; another ``try_number`` is another training."""
     digest = digest_of(f"{client_id} {round_number} {try_number}")
-    return Update(client_id, transfer_id(round_number, digest), digest, num_examples, metrics)
+    return Update(client_id, transfer_id(round_number, digest), digest, num_examples, metrics, staleness)
 
 
 def arrived(
@@ -43,6 +44,17 @@ def arrived(
 def model_after(round_number: int, updates: Iterable[Update]) -> str:
     """The digest a fold would have: a function of the round and the updates in it, in any order."""
     return digest_of(f"model {round_number} of {sorted(update.digest for update in updates)}")
+
+
+def record(round_number: int, **changes: Any) -> dict[str, Any]:
+    """The record of a round of a and b, in which both were in time."""
+    plain: dict[str, Any] = {
+        "round": round_number, "outcome": "closed", "cohort": ["a", "b"], "accepted": ["a", "b"], "rejected": [],
+        "stragglers": [], "stale": [], "num_examples": 20, "client_examples": {"a": 10, "b": 10}, "duration_s": 1.0,
+        "metrics": None, "client_metrics": {}, "base_sha256": digest_of(f"model {round_number - 1}"),
+        "model_sha256": digest_of(f"model {round_number}"), "attempts": 1,
+    }  # fmt: skip
+    return plain | changes
 
 
 def kinds(effects: Iterable[ev.Effect]) -> list[str]:
@@ -88,5 +100,4 @@ class Disk:
 
     def federation(self, config: ev.FederationConfig) -> Federation:
         """A federation as start.run builds it from the journal; the caller starts it with ``self.open``."""
-        last = self.records[-1] if self.records else None
-        return Federation(config, self.base, rounds_done=last["round"] if last else 0, last=last)
+        return Federation(config, self.base, self.records)

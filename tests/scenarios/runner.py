@@ -38,6 +38,7 @@ class Play:
         self.disk = Disk()
         self.now = 0.0
         self.names = {self.disk.base: "model 0"}
+        self.bases: dict[int, str] = {}
         self.federation: Federation
 
     def play(self, line: str) -> Iterator[str]:
@@ -80,14 +81,14 @@ class Play:
 
     def _late(self, words: list[str]) -> ev.Event:
         client, number = words[0], int(words[1])
-        return ev.UpdateArrived(number, self.disk.base, update_of(client, number))
+        return ev.UpdateArrived(number, self.bases.get(number, self.disk.base), update_of(client, number))
 
     def _nan(self, words: list[str]) -> ev.Event:
         return ev.UpdateRefused(words[0], f"{self.number}-nan", "not_finite", round_number=self.number)
 
     def _fold(self, words: list[str]) -> ev.Event:
         assert self.federation.round is not None, "there is nothing to fold"
-        digest = model_after(self.number, self.federation.round.accepted.values())
+        digest = model_after(self.number, self.federation.round.folded)
         self.names[digest] = f"model {self.number}"
         return ev.Aggregated(self.number, digest)
 
@@ -97,6 +98,7 @@ class Play:
     # --- sentences --------------------------------------------------------------------------------------
 
     def _keep_round(self, effect: ev.KeepRound) -> str:
+        self.bases[effect.number] = effect.base
         return (
             f"journal: round {effect.number}, attempt {effect.attempt}, of {listed(effect.cohort)} "
             f"from {self.names[effect.base]}, quorum {effect.quorum}"
@@ -104,7 +106,11 @@ class Play:
 
     def _keep_update(self, effect: ev.KeepUpdate) -> str:
         update = effect.update
-        return f"journal: update of {update.client_id} for round {effect.round_number}, {update.num_examples} examples"
+        behind = f", staleness {update.staleness}" if update.staleness else ""
+        return (
+            f"journal: update of {update.client_id} for round {effect.round_number}, {update.num_examples} examples"
+            f"{behind}"
+        )
 
     def _answer(self, effect: ev.Answer) -> str:
         why = f" ({effect.reason})" if effect.reason and effect.reason != effect.verdict else ""
@@ -119,7 +125,10 @@ class Play:
         return f"announce: {state.phase}" + (f", {state.reason}" if state.reason else "")
 
     def _aggregate(self, effect: ev.Aggregate) -> str:
-        folded = listed(update.client_id for update in effect.updates)
+        folded = listed(
+            update.client_id + f" of round {effect.round_number - update.staleness}" * bool(update.staleness)
+            for update in effect.updates
+        )
         return f"journal: round {effect.round_number} is closed; fold {folded} into {self.names[effect.base]}"
 
     def _adopt(self, effect: ev.AdoptModel) -> str:
@@ -128,10 +137,12 @@ class Play:
     def _keep_record(self, effect: ev.KeepRecord) -> str:
         record = effect.record
         rejected = [f"{each['client_id']} {each['reason']} x{each['count']}" for each in record["rejected"]]
+        stale = [f"{each['client_id']} of round {each['round']}" for each in record["stale"]]
         parts = [
             f"record: round {record['round']} {record['outcome']}",
             f"accepted {listed(record['accepted'])} of {listed(record['cohort'])}",
             f"stragglers {listed(record['stragglers'])}" if record["stragglers"] else "",
+            f"stale {listed(stale)}" if stale else "",
             f"refused {listed(rejected)}" if rejected else "",
             f"{record['num_examples']} examples, {record['duration_s']:g} s, attempts {record['attempts']}",
         ]

@@ -50,9 +50,7 @@ class Process:
         journal = self.run.journal
         records = journal.records()
         self.run.write_rounds(records)
-        last = records[-1] if records else None
-        done = last["round"] if last else 0
-        self.federation = Federation(CONFIG, self._base(), rounds_done=done, last=last)
+        self.federation = Federation(CONFIG, self._base(), records)
 
     def _base(self) -> str:
         base = self.run.journal.get("base")

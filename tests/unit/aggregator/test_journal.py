@@ -38,6 +38,34 @@ def test_settings_of_the_run(path: Path) -> None:
     journal.close()
 
 
+def test_late_updates_are_kept_with_the_round_that_folds_them(path: Path) -> None:
+    journal = Journal(path)
+    journal.keep_round(KeepRound(3, 1, ("a", "b"), BASE, 1), "")
+    kept = (
+        update_of("a", 1, staleness=2),
+        update_of("a", 2, staleness=1),
+        update_of("a", 3),
+        update_of("b", 3),
+    )
+    journal.keep_updates([KeepUpdate(3, update) for update in reversed(kept)])
+    journal = reopened(journal, path)
+    found = journal.unfinished()
+    assert found is not None
+    assert found.accepted == kept
+    journal.close()
+
+
+def test_a_run_of_another_version_is_left_alone(path: Path) -> None:
+    old = sqlite3.connect(path)
+    old.execute("CREATE TABLE updates (round INTEGER NOT NULL, client_id TEXT NOT NULL)")
+    old.close()
+    with pytest.raises(DataError, match=r"another version of Hilum: .* --fresh"):
+        Journal(path)
+    db = sqlite3.connect(path)
+    assert db.execute("SELECT name FROM sqlite_master").fetchall() == [("updates",)]
+    db.close()
+
+
 def test_a_round_from_its_opening_to_its_record(path: Path) -> None:
     journal = Journal(path)
     assert journal.unfinished() is None

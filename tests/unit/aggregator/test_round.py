@@ -32,6 +32,30 @@ def played(*steps: str, quorum: int = 2) -> Round:
     return current
 
 
+def test_late_updates_make_the_quorum_but_are_no_answer() -> None:
+    current = played("accept a 1")
+    current.accept(update_of("b", 2, staleness=1), OPENED + 2.0)
+    assert current.waited_for == {"b", "c"}
+    assert current.stragglers() == ["b", "c"]
+    assert (current.quorum_since, current.outcome(OPENED + 11.9)) == (OPENED + 2.0, None)
+    assert current.outcome(OPENED + 12.0) is Outcome.CLOSED_SHORT
+    assert current.admission("b", 3, BASE) is None
+
+
+def test_updates_are_folded_by_client_the_oldest_first() -> None:
+    current = played("accept b 1", "accept a 1")
+    for behind in (1, 2):
+        current.accept(update_of("a", 3 - behind, staleness=behind), OPENED)
+    assert [(each.client_id, each.staleness) for each in current.folded] == [
+        ("a", 2),
+        ("a", 1),
+        ("a", 0),
+        ("b", 0),
+    ]
+    assert current.holds("a", update_of("a", 1).transfer)
+    assert not current.holds("b", update_of("a", 1).transfer)
+
+
 RULE: list[tuple[list[str], float, Outcome | None]] = [
     # nobody has answered
     ([], 0, None),

@@ -122,6 +122,16 @@ def test_ended_rounds_are_discarded(spool: Spool) -> None:
     spool.discard_up_to(2)
 
 
+def test_what_is_in_a_model_is_discarded_and_what_may_yet_be_stays(spool: Spool) -> None:
+    for number, client in ((1, "a"), (1, "b"), (2, "a")):
+        spool.held_leaves(number, client, "t", MANIFEST)
+    spool.close_all()
+    spool.discard([(1, "a", "t"), (2, "a", "t"), (9, "z", "t")])
+    spool.discard_up_to(0)
+    left = sorted(str(file.relative_to(spool.folder)) for file in spool.folder.rglob("*.f32"))
+    assert left == ["000001/b.t.f32"]
+
+
 def test_nobody_else_may_read_an_update(spool: Spool) -> None:
     spool.held_leaves(1, "a", "1-t", MANIFEST)
     assert spool.path(1, "a", "1-t").stat().st_mode & 0o077 == 0

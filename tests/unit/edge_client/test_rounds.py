@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_client.rounds import Newest, assignment_of, counts, training_seed
+from edge_client.rounds import Newest, assignment_of, counts, is_current, is_worth_beginning, training_seed
 from fl_protocol.messages import AGGREGATING, FINISHED, WAITING, RoundState
 from tests.unit.edge_client.sessions import ME, MODEL, MODEL2, PLAN, round_state
 
@@ -35,6 +35,37 @@ def test_an_assignment_is_what_the_open_round_says() -> None:
 )
 def test_no_assignment(state: RoundState | None) -> None:
     assert assignment_of(state, ME) is None
+
+
+BEHIND = round_state(3, base=MODEL2.digest, max_staleness=2)
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        (BEHIND, True),
+        (replace(BEHIND, cohort=("site-b",)), True),
+        (replace(BEHIND, max_staleness=1), False),
+        (replace(BEHIND, phase=AGGREGATING), False),
+        (replace(BEHIND, round_number=2, phase=AGGREGATING), True),
+        (replace(BEHIND, round_number=2, phase=WAITING), True),
+        (replace(BEHIND, round_number=3, phase=WAITING), False),
+        (replace(BEHIND, round_number=2, rounds=2, phase=AGGREGATING), False),
+        (replace(BEHIND, phase=FINISHED), False),
+        (replace(BEHIND, round_number=1), False),
+        (replace(BEHIND, round_number=0, phase=WAITING), False),
+    ],
+)
+def test_what_counts_behind(state: RoundState, wanted: bool) -> None:
+    """Of round 1, in round 3 or before it."""
+    assert counts(state, ME, KEY) is wanted
+    assert not is_current(state, ME, KEY)
+
+
+def test_a_model_is_fetched_while_the_broker_has_it() -> None:
+    assert is_worth_beginning(replace(BEHIND, round_number=2), ME, KEY)
+    assert not is_worth_beginning(BEHIND, ME, KEY)
+    assert is_worth_beginning(round_state(), ME, KEY)
 
 
 @pytest.mark.parametrize(

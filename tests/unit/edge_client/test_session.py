@@ -333,6 +333,49 @@ def test_the_update_of_a_round_that_moved_on_parts_while_the_next_is_worked_for(
     assert play.session.work is Work.TRAINING
 
 
+def test_a_straggler_finishes_what_may_still_count_and_takes_up_the_next_round() -> None:
+    play = Play(disk=(MODEL.digest, MODEL2.digest))
+    play.ready(round_state(max_staleness=1))
+    closing = play.hear(round_state(phase=AGGREGATING, max_staleness=1))
+    moved = play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))
+    assert of(ev.CancelTraining, closing + moved) == []
+    offered = play.trained(update_of())
+    assert [offer.round_number for offer in sent(Offer, offered)] == [1]
+    accepted = play.ack(offered, ACCEPTED)
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, accepted)] == [2]
+    assert of(ev.DropUpdate, accepted), "its round is over: nobody will ask for it again"
+
+
+def test_a_straggler_gives_up_what_fell_behind_too_far() -> None:
+    play = Play(disk=(MODEL.digest, MODEL2.digest))
+    play.ready(round_state(max_staleness=1))
+    play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))
+    moved = play.hear(round_state(3, base=MODEL2.digest, max_staleness=1))
+    assert of(ev.CancelTraining, moved)
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [3]
+
+
+def test_an_update_under_way_is_sent_on_while_it_may_count() -> None:
+    play = Play(disk=(MODEL.digest, MODEL2.digest))
+    play.ready(round_state(max_staleness=1))
+    play.trained()
+    assert offers(play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))) == []
+    assert play.session.work.value == "uploading"
+    parting = play.hear(round_state(3, base=MODEL2.digest, max_staleness=1))
+    assert [offer.round_number for offer in sent(Offer, parting)] == [1]
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, parting)] == [3]
+
+
+def test_a_model_that_the_broker_no_longer_has_is_not_waited_for() -> None:
+    play = Play(disk=(MODEL2.digest,))
+    play.ready(round_state(max_staleness=5))
+    assert play.session.work.value == "fetching"
+    play.hear(round_state(2, base=MODEL2.digest, max_staleness=5))
+    assert play.session.work.value == "fetching"
+    moved = play.hear(round_state(3, base=MODEL2.digest, max_staleness=5))
+    assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [3]
+
+
 def test_a_new_aggregator_is_offered_again_what_the_old_one_accepted() -> None:
     play = Play()
     play.ready()
