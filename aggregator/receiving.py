@@ -46,7 +46,7 @@ class Receiving:
             self._perform(self.intake.offered(client_id, transfer, offer))
             return
         if client_id not in self.federation.present:
-            self._happened(ev.FrameRefused(client_id, "not_joined"))  # it offers again once it is welcomed
+            self._refuse_stranger(client_id)  # it offers again once it is welcomed
             return
         refusal = self.intake.misfit(transfer, offer) or self.federation.admission(
             client_id, offer.round_number, offer.base, offer.num_examples
@@ -65,13 +65,19 @@ class Receiving:
         if topic.client not in self.federation.present and not self.intake.knows(
             topic.client, topic.transfer
         ):
-            self._happened(ev.FrameRefused(topic.client, "not_joined"))
+            self._refuse_stranger(topic.client)
             return
         self._perform(self.intake.chunk(topic.client, topic.transfer, chunk.index, chunk.data))
         progress = self.intake.progress(topic.client, topic.transfer)
         if progress is not None:
             number = self.federation.rounds_done + 1
             self._view.show(seen.UploadAdvanced(topic.client, number, *progress))
+
+    def _refuse_stranger(self, client_id: str) -> None:
+        """Count it, unless it was invited: one that was cut off sends what it had under way before it has joined again."""
+        current = self.federation.round
+        if current is None or client_id not in current.cohort:
+            self._happened(ev.FrameRefused(client_id, "not_joined"))
 
     def answer(self, effect: ev.Answer) -> None:
         """The federation's verdict on an upload."""

@@ -17,6 +17,7 @@ from fl_protocol.errors import HilumError
 REFUSED = 0x80
 """Reason codes from here on say no."""
 MQTT_LOG_ERR = 8
+GOODBYE_S = 2.0
 
 
 class Link:
@@ -103,10 +104,11 @@ def say_goodbye(client: Any) -> bool:
     rest = socket.socket(fileno=os.dup(sock.fileno()))
     with rest:
         client.disconnect()
+        until = time.monotonic() + GOODBYE_S
         try:
-            rest.settimeout(1.0)
+            rest.settimeout(GOODBYE_S / 2)
             rest.shutdown(socket.SHUT_WR)
-            while rest.recv(65536):
+            while rest.recv(65536) and time.monotonic() < until:
                 pass
         except OSError:
             pass

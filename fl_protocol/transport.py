@@ -34,7 +34,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from fl_protocol.broker import BrokerOptions, connect_failure, tls_context
 from fl_protocol.errors import BrokerUnavailable, ConfigError, DecodeError, HilumError
-from fl_protocol.link import REFUSED, Link, say_goodbye
+from fl_protocol.link import GOODBYE_S, REFUSED, Link, say_goodbye
 from fl_protocol.network import (
     Connected,
     Disconnected,
@@ -131,7 +131,7 @@ class MqttTransport:
             self._waiting.close()
             return False
         self._waiting.ring()
-        self._thread.join(timeout_s + 1.0)
+        self._thread.join(timeout_s + GOODBYE_S + 1.0)
         return self._said_goodbye
 
     # The connection's thread.
@@ -350,7 +350,11 @@ class MqttTransport:
         if self._outbox.backlog() == 0:
             self._said_goodbye = say_goodbye(link.client)
             return True
-        return self._close_by is not None and time.monotonic() > self._close_by
+        if self._close_by is None or time.monotonic() <= self._close_by:
+            return False
+        # What is acknowledged late (a slow line brings a model before it) was said all the same: no last will, then.
+        say_goodbye(link.client)
+        return True
 
     def _closing(self) -> bool:
         return self._close_by is not None

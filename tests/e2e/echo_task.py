@@ -1,9 +1,10 @@
 """A plug-in task without torch and without images, so that a round takes as long as its messages.
 
 An update is a pure function of the model, the plan's seed, the round and the shard, and of what the site keeps. Models are ``tiny`` (28 bytes) or
-``mb-N`` (N MB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
+``mb-N`` or ``kb-N`` (N MB or KB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
 With ``ECHO_HELD_OUT`` so many examples are held out, and models are scored on them.
-With ``ECHO_DIVERGES`` training fails.
+With ``ECHO_DIVERGES`` training fails. ``ECHO_PREPARE_GATE`` and ``ECHO_SCORE_GATE`` hold preparing and scoring up; beside
+the latter, ``.waiting`` says that it does. ``ECHO_TRAININGS`` is a file with a word for every training that ended.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from fl_tasks.base import Dataset, Diverged, Kept, Model, Place, Score, Update, 
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, file_params, first_mismatch
 
+QUARTERS = {"mb": 250_000, "kb": 248}
 TINY = (TensorSpec("a", (3,)), TensorSpec("b", (2, 2)))
 
 
@@ -29,10 +31,10 @@ def specs_of(model: str) -> tuple[TensorSpec, ...]:
     """The layout of a model by name."""
     if model == "tiny":
         return TINY
-    kind, _, megabytes = model.partition("-")
-    if kind != "mb" or not megabytes.isdigit():
-        raise ConfigError(f"unknown model {model!r}: use tiny or mb-N")
-    return tuple(TensorSpec(f"t{index}", (int(megabytes) * 250_000 // 4,)) for index in range(4))
+    kind, _, count = model.partition("-")
+    if kind not in QUARTERS or not count.isdigit():
+        raise ConfigError(f"unknown model {model!r}: use tiny, mb-N or kb-N")
+    return tuple(TensorSpec(f"t{index}", (int(count) * QUARTERS[kind] // 4,)) for index in range(4))
 
 
 class Echo:
@@ -46,6 +48,7 @@ class Echo:
 
     def prepare(self, options: DataOptions, watch: Watch) -> Dataset:
         watch.check()
+        _await(os.environ.get("ECHO_PREPARE_GATE"), watch)
         count, held_out = 10 + options.shard, int(os.environ.get("ECHO_HELD_OUT", "0"))
         summary = DataSummary(count, count, count, held_out, classes={"echo": count})
         return Dataset(summary, count, (), options.shard)
@@ -64,6 +67,9 @@ class Echo:
     def train(self, model: Model, plan: Plan, dataset: Dataset, watch: Watch) -> Update:
         _wait(watch)
         watch.progress(1.0, 0.5)
+        if trainings := os.environ.get("ECHO_TRAININGS"):
+            with Path(trainings).open("a") as file:
+                file.write(f"{plan.seed}\n")
         specs = tuple(TensorSpec(name, tuple(model.params[name].shape)) for name in sorted(model.params))
 
         if os.environ.get("ECHO_DIVERGES"):
@@ -86,6 +92,9 @@ class Echo:
         return Update(LazyParams(specs, delta), dataset.num_examples, told, growth, Kept(plus))
 
     def evaluate(self, model: Model, dataset: Dataset, watch: Watch, *, detail: bool) -> Score:
+        if gate := os.environ.get("ECHO_SCORE_GATE"):
+            Path(f"{gate}.waiting").touch()
+            _await(gate, watch)
         first = next(iter(sorted(model.params)))
         loss = float(np.abs(model.params[first]).mean())
         return Score({"loss": loss}, {} if detail else None, {"examples": dataset.summary.val_images})
@@ -98,8 +107,14 @@ def _values(spec: TensorSpec, seed: int) -> np.ndarray:
 
 def _wait(watch: Watch) -> None:
     end = time.monotonic() + float(os.environ.get("ECHO_DELAY_S", "0"))
-    gate = os.environ.get("ECHO_GATE")
-    while time.monotonic() < end or (gate and not Path(gate).exists()):
+    while time.monotonic() < end:
+        watch.check()
+        time.sleep(0.01)
+    _await(os.environ.get("ECHO_GATE"), watch)
+
+
+def _await(gate: str | None, watch: Watch) -> None:
+    while gate and not Path(gate).exists():
         watch.check()
         time.sleep(0.01)
 
