@@ -132,6 +132,7 @@ def start(
             )
         ),
         evaluate=eval_data is not None,
+        max_staleness=rule.max_staleness,
     )
     check_quorum(config)
     check_updates(config, rule)

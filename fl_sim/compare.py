@@ -158,7 +158,7 @@ def settings_for(way: Way, settings: SimSettings) -> SimSettings:
         return replace(settings, out=settings.out / FEDERATED, cache=settings.out / "cache")
     one = Share(count=1)
     plan = replace(settings.config.plan, proximal_mu=0.0, control_variates=False, local_norms=False)
-    config = replace(settings.config, min_clients=1, cohort=one, quorum=one, plan=plan)
+    config = replace(settings.config, min_clients=1, cohort=one, quorum=one, plan=plan, max_staleness=0)
     folder = settings.out / CENTRALISED if way.kind == CENTRALISED else settings.out / LOCAL / way.title
     return replace(
         settings, out=folder, cache=settings.out / "cache", config=config, strategy=get_strategy("fedavg"),

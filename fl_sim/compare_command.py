@@ -93,7 +93,7 @@ def command(
     more = {"clients": clients, "quorum": "1.0", "grace": 0.0, "deadline": 1e8, "retries": 0}
     chosen = get_strategy(strategy, split_options(strategy_option or ()))
     config = rule_of(dict(ctx.params) | more, evaluate=True)
-    config = replace(config, plan=chosen.plan(config.plan))
+    config = replace(config, plan=chosen.plan(config.plan), max_staleness=chosen.max_staleness)
     check_updates(config, chosen)
     told = effective(cl.effective_settings(ctx), config, shown_options(chosen))
     if source is not None and is_phantoms(Path(source)):

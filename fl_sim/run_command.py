@@ -79,7 +79,7 @@ def command(
     scored = scored_on(data, eval_data)
     chosen = get_strategy(strategy, split_options(strategy_option or ()))
     config = rule_of(ctx.params, scored is not None)
-    config = replace(config, plan=chosen.plan(config.plan))
+    config = replace(config, plan=chosen.plan(config.plan), max_staleness=chosen.max_staleness)
     check_updates(config, chosen)
     profile = Profile(
         factors(clients, parse_speeds(speeds), Slow.parse(slow) if slow else None, seed),

@@ -119,14 +119,15 @@ class Simulation:
         if isinstance(reply, jobs.Trained):
             self.bytes_up += self.payload_bytes
             refusal = self.strategy.refusal(reply.metrics)
-            if refusal is not None:
-                return Outcome(reason=refusal)
-            return Outcome(reply.num_examples, reply.metrics)
-        if isinstance(reply, jobs.Failed):
-            reason = (reply.message.strip().splitlines() or [reply.kind])[0][:300]
-            self.view.show(seen.ClientDeclined(work.client_id, work.assignment.round_number, reason))
-            return Outcome(reason=reason)
-        raise HilumError(f"a worker answered a training with {type(reply).__name__}")
+            if refusal is None:
+                return Outcome(reply.num_examples, reply.metrics)
+        elif isinstance(reply, jobs.Failed):
+            refusal = (reply.message.strip().splitlines() or [reply.kind])[0][:300]
+        else:
+            raise HilumError(f"a worker answered a training with {type(reply).__name__}")
+        self._discard(work.client_id, work.transfer)
+        self.view.show(seen.ClientDeclined(work.client_id, work.assignment.round_number, refusal))
+        return Outcome(reason=refusal)
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -207,10 +208,8 @@ class Simulation:
         state = {"now": self.world.now, "away": self.world.away}
         self.run_dir.journal.put("world", self._state(number - 1) | {str(number): state})
         self._recording.keep(effect.record, self.bytes_down, self.bytes_up)
-        oldest = min(
-            (work.assignment.round_number for work in self.world.at_work), default=effect.record["round"] + 1
-        )
-        self._recording.tidy(oldest - 1)
+        awaited = (int(path.parent.name) for path in self._files.values())
+        self._recording.tidy(min(awaited, default=number + 1) - 1)
 
     def _state(self, *rounds: int) -> dict[str, Any]:
         """What the journal says of the world after these rounds, or after all it knows: the last two, since it is

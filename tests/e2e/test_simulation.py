@@ -33,6 +33,31 @@ def test_the_number_of_workers_changes_no_byte(programs: Programs) -> None:
     assert all((run / "report.html").stat().st_size > 1000 for run in runs)
 
 
+@pytest.mark.parametrize("strategy", ["fedbuff", "fedasync"])
+def test_an_asynchronous_federation_is_as_reproducible(programs: Programs, strategy: str) -> None:
+    world = (
+        "--clients",
+        20,
+        "--rounds",
+        8,
+        "--speeds",
+        "lognormal:0.7",
+        "--slow",
+        "1/5:10",
+        "--quorum",
+        4,
+        "--grace",
+        0,
+    )
+    waits = rounds(simulate(programs, *world, out="waits"))
+    runs = [simulate(programs, *world, "--strategy", strategy, "--workers", n, out=f"w{n}") for n in (1, 3)]
+    assert (runs[0] / "rounds.jsonl").read_bytes() == (runs[1] / "rounds.jsonl").read_bytes()
+    told = rounds(runs[0])
+    assert any(record["stale"] for record in told), "what comes late is folded in"
+    assert sum(r["duration_s"] for r in told) < sum(r["duration_s"] for r in waits), "nobody begins anew"
+    assert [*(runs[0] / "spool").glob("*/*.f32")] == []
+
+
 def test_training_on_images_is_the_same_whoever_trains(programs: Programs) -> None:
     data = programs.folder / "data"
     phantoms(data / "train", 12)
