@@ -115,6 +115,20 @@ class Journal:
                      json.dumps(update.metrics), update.staleness),
                 )  # fmt: skip
 
+    def forget_updates(self, number: int, lost: Sequence[Update]) -> None:
+        """Accepted updates that are on disk no more: the round is open again, in another attempt, so that those who
+        had been answered train again.
+        """
+        with self.transaction():
+            for update in lost:
+                self._db.execute(
+                    "DELETE FROM updates WHERE round = ? AND client_id = ? AND transfer = ?",
+                    (number, update.client_id, update.transfer),
+                )
+            self._db.execute(
+                "UPDATE rounds SET closed = 0, attempt = attempt + 1 WHERE number = ?", (number,)
+            )
+
     def close_round(self, number: int) -> None:
         """The set of updates is final."""
         self._db.execute("UPDATE rounds SET closed = 1 WHERE number = ?", (number,))

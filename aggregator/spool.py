@@ -12,10 +12,11 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from fl_protocol.modelfile import force_folder_to_disk, write_at
-from fl_protocol.tensors import Manifest
+from fl_protocol.tensors import LEAF_BYTES, MAX_CHUNK_BYTES, Group, Manifest, leaf_digests
 
 TOGETHER = 8
 Upload = tuple[int, str, str]
@@ -102,6 +103,16 @@ class Spool:
         """Remove updates that are in a model by now."""
         for upload in uploads:
             self.path(*upload).unlink(missing_ok=True)
+
+    def is_whole(self, upload: Upload, digest: str, groups: Sequence[Group]) -> bool:
+        """Whether the bytes on disk are those of an update of this layout and digest."""
+        size = sum(group.num_bytes for group in groups)
+        path = self.path(*upload)
+        if not path.is_file() or path.stat().st_size != size:
+            return False
+        with path.open("rb") as file:
+            leaves = leaf_digests(iter(partial(file.read, LEAF_BYTES), b""))
+        return Manifest(tuple(groups), size, MAX_CHUNK_BYTES, leaves).digest == digest
 
     def discard_up_to(self, round_number: int) -> None:
         """Remove what ended rounds left."""

@@ -136,3 +136,24 @@ def test_nobody_else_may_read_an_update(spool: Spool) -> None:
     spool.held_leaves(1, "a", "1-t", MANIFEST)
     assert spool.path(1, "a", "1-t").stat().st_mode & 0o077 == 0
     spool.close_all()
+
+
+@pytest.mark.parametrize(
+    ("damage", "whole"),
+    [
+        (lambda _path: None, True),
+        (lambda path: path.write_bytes(PAYLOAD[:-1] + b"\1"), False),
+        (lambda path: path.write_bytes(PAYLOAD[:-4]), False),
+        (lambda path: path.write_bytes(PAYLOAD + b"more"), False),
+        (Path.unlink, False),
+    ],
+)
+def test_an_update_is_whole_if_its_bytes_have_its_digest(
+    spool: Spool, damage: Callable[[Path], object], whole: bool
+) -> None:
+    spool.held_leaves(1, "a", "1-t", MANIFEST)
+    write(spool, 0, 1, 2)
+    spool.close_all()
+    damage(spool.path(1, "a", "1-t"))
+    assert spool.is_whole((1, "a", "1-t"), MANIFEST.digest, MANIFEST.groups) is whole
+    assert not spool.is_whole((2, "a", "1-t"), MANIFEST.digest, MANIFEST.groups)
