@@ -32,7 +32,7 @@ DEFAULTS: dict[str, Defaults] = {
         learning_rate=1e-3,
         momentum=0.9,
         weight_decay=0.05,
-        local_epochs=1,
+        local_epochs=3,
     ),
     "mnist": Defaults(
         model=SMALL_MODEL,

@@ -9,7 +9,7 @@ def test_the_defaults_exist() -> None:
     assert DEFAULT_TASK in task_names()
     assert check_name(DEFAULT_MODEL) == DEFAULT_MODEL
     assert defaults_for(DEFAULT_TASK) is defaults_for("a plug-in's task") is DEFAULTS[DEFAULT_TASK]
-    assert defaults_for(DEFAULT_TASK).local_epochs == 1
+    assert defaults_for(DEFAULT_TASK).local_epochs == 3
     assert defaults_for(DEFAULT_TASK).model == DEFAULT_MODEL
 
 
