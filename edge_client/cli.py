@@ -153,7 +153,7 @@ def predict(
     rows = predict_rows(model, images, one_of(device, DEVICES, "--device"))
     print(json.dumps(rows, indent=1) if as_json else table(rows))
     if all("error" in row for row in rows):
-        raise DataError("none of the images could be read: give JPEG or PNG files")
+        raise DataError("none of the images could be read: give JPEG, PNG or DICOM files")
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

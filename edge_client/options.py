@@ -14,7 +14,7 @@ DataOption = Annotated[
     str | None,
     cl.option(
         "data",
-        "Folder of X-rays: NORMAL and PNEUMONIA in DIR/train or in DIR; or FILE.npz of small images.",
+        "Folder of X-rays: NORMAL and PNEUMONIA in DIR/train or in DIR; FILE.csv of paths and labels; or FILE.npz of small images.",
         metavar="DIR|FILE",
         rich_help_panel=DATA,
     ),

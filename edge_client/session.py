@@ -74,6 +74,7 @@ from fl_protocol.messages import (
 from fl_protocol.tensors import chunk_bytes_for
 from fl_protocol.topics import Kind, Topic
 
+DATA_UNUSABLE = "its data cannot be used as they are"
 PREPARE_AGAIN_S = 30.0
 PROGRESS_EVERY_S = 0.5
 SETTLED_S = 0.5
@@ -443,6 +444,8 @@ class Session:
     def _training_failed(self, event: WorkFailed, now: float) -> list[Effect]:
         if self._doing is None or event.cancelled or event.round_number != self._doing.round_number:
             return []
+        if event.data:  # the line may name files, and files are named after patients
+            return [*self._decline(DATA_UNUSABLE), Tell(notices.Warned(event.reason))]
         return self._decline(event.reason)
 
     def _decline(self, reason: str) -> list[Effect]:

@@ -1,6 +1,6 @@
 """A folder of chest X-rays: where the images lie, and whose they are. Opens no image and loads no torch.
 
-``DIR/{train,test,val}/{NORMAL,PNEUMONIA}/*`` or ``DIR/{NORMAL,PNEUMONIA}/*``; JPEG and PNG. A folder whose
+``DIR/{train,test,val}/{NORMAL,PNEUMONIA}/*`` or ``DIR/{NORMAL,PNEUMONIA}/*``; JPEG, PNG and DICOM. A folder whose
 sub-folders look like that holds several sites, one a sub-folder.
 """
 
@@ -15,7 +15,8 @@ from fl_tasks.jobs import EVAL, TRAIN
 from fl_tasks.patients import patient_of
 
 CLASSES = ("NORMAL", "PNEUMONIA")
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".dcm", ".dicom"})
+KINDS = "JPEG, PNG or DICOM"
 NOTE = "PHANTOMS.txt"
 """The file that marks a folder of synthetic phantoms (phantoms.py)."""
 _SPLIT = {TRAIN: "train", EVAL: "test"}
@@ -32,7 +33,8 @@ class ImageFile:
     patient: str
     size: int
     mtime_ns: int
-    site: str = ""  # the sub-folder it came from, where each is a site
+    site: str = ""  # where the data name their sites
+    held_out: bool = False  # the data set itself keeps it for validation
 
 
 def root_of(data: str | None, role: str) -> Path:
@@ -72,6 +74,11 @@ def sites_of(folder: Path, role: str) -> list[Path]:
     if not folder.is_dir() or _class_root(folder, role):
         return []
     return [below for below in sorted(folder.iterdir()) if below.is_dir() and _class_root(below, role)]
+
+
+def has_classes(folder: Path) -> bool:
+    """Whether ``folder`` has class folders, for training or for testing."""
+    return any(_class_root(folder, role) is not None for role in _SPLIT)
 
 
 def _class_root(folder: Path, role: str) -> Path | None:
@@ -118,10 +125,9 @@ def is_phantoms(folder: Path) -> bool:
 
 
 def _what_is_missing(root: Path, name: str, found: list[ImageFile]) -> str:
-    kinds = " and ".join(sorted(suffix[1:].upper() for suffix in SUFFIXES - {".jpeg"}))
     if not found:
-        return f"{root} holds no image: put {kinds} files into {root / CLASSES[0]} and {root / CLASSES[1]}"
-    return f"{root} has images of one class only: put {kinds} files of the other into {root / name}"
+        return f"{root} holds no image: put {KINDS} files into {root / CLASSES[0]} and {root / CLASSES[1]}"
+    return f"{root} has images of one class only: put {KINDS} files of the other into {root / name}"
 
 
 def _class_images(root: Path, name: str, label: int) -> list[ImageFile]:

@@ -20,6 +20,7 @@ import numpy as np
 
 from fl_protocol.errors import DataError
 from fl_tasks.folder import ImageFile
+from fl_tasks.image_remarks import digests_of
 from fl_tasks.images import read_image
 
 MAX_BYTES = 4 * 1024**3
@@ -51,7 +52,7 @@ def load_images(files: Sequence[ImageFile], size: int, folder: Path, check: Call
 
 def count_duplicates(images: Iterable[np.ndarray]) -> int:
     """How many images repeat the pixels of another."""
-    digests = [hashlib.blake2b(image.tobytes(), digest_size=16).digest() for image in images]
+    digests = digests_of(images)
     return len(digests) - len(set(digests))
 
 

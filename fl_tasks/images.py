@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fl_protocol.errors import DataError
+from fl_tasks import dicom
 
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
@@ -28,12 +29,15 @@ def read_image(path: Path, size: int, channels: int = 1) -> np.ndarray:
 
     Raises DataError in a few words, without the path, if it cannot be used.
     """
+    mode = "RGB" if channels == 3 else "L"
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that nobody reads
             warnings.simplefilter("error", Image.DecompressionBombWarning)
+            if dicom.looks_like(path):
+                return checked(_square(Image.fromarray(dicom.read_radiograph(path)), size, mode))
             with Image.open(path, formats=FORMATS) as image:
-                return checked(_square(image, size, "RGB" if channels == 3 else "L"))
+                return checked(_square(image, size, mode))
     except _BOMBS:
         raise DataError(f"has more than {MAX_PIXELS // 1_000_000} million pixels") from None
     except FileNotFoundError:
@@ -43,7 +47,7 @@ def read_image(path: Path, size: int, channels: int = 1) -> np.ndarray:
     except IsADirectoryError:
         raise DataError("is a folder") from None
     except UnidentifiedImageError:
-        raise DataError("is no JPEG or PNG image") from None
+        raise DataError("is no JPEG, PNG or DICOM image") from None
     except DataError:
         raise
     except _BROKEN as error:

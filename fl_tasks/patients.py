@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import re
 
+UNKNOWN = "file:"
+"""Begins the name of a patient of whom only the file is known."""
 _KERMANY = re.compile(r"(person\d+_(?:bacteria|virus))_\d+", re.ASCII)
 _NORMAL = re.compile(r"((?:NORMAL2-)?IM-\d+)-\d+", re.ASCII)
 _NIH = re.compile(r"(\d{6,})_\d+", re.ASCII)
@@ -20,4 +22,4 @@ def patient_of(stem: str, own: str) -> str:
     for pattern in (_KERMANY, _NORMAL, _NIH):
         if found := pattern.match(stem):
             return found.group(1)
-    return f"file:{own}"
+    return UNKNOWN + own

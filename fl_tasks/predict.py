@@ -45,7 +45,7 @@ def predict(model_file: str | Path, paths: Iterable[str | Path], device: str = "
     described = describe(file)
     wanted = [image for path in paths for image in images_below(Path(path))]
     if not wanted:
-        raise DataError("no image to predict: name JPEG or PNG files, or folders that hold some")
+        raise DataError("no image to predict: name JPEG, PNG or DICOM files, or folders that hold some")
     scorer = _Scorer(file, described, device)
     return [
         row for start in range(0, len(wanted), BATCH) for row in scorer.rows(wanted[start : start + BATCH])

@@ -1,17 +1,24 @@
-"""A first look at what --data names, before anything is joined or started. Loads neither numpy nor torch."""
+"""What --data names, as far as that can be known without opening an image. Loads neither numpy nor torch."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from fl_protocol.errors import DataError
-from fl_tasks import array_files, folder
+from fl_tasks import array_files, folder, labels_csv
 from fl_tasks.catalogue import ARRAY_TASKS
 from fl_tasks.defaults import DEFAULT_TASK
+from fl_tasks.folder import ImageFile
 from fl_tasks.jobs import EVAL, TRAIN
 
 HAS_LAYOUT = frozenset({DEFAULT_TASK, *ARRAY_TASKS})
 """The tasks whose data are known here; a plug-in's tasks look at theirs themselves."""
+
+
+def list_images(data: str | None, role: str) -> list[ImageFile]:
+    """The image files that a folder or a CSV has for ``role``, sorted by name. Raises DataError if it is no good."""
+    table = table_of(data)
+    return folder.list_images(data, role) if table is None else labels_csv.list_rows(table, role)
 
 
 def quick_check(data: str | None, role: str = TRAIN, task: str | None = None) -> int:
@@ -24,17 +31,31 @@ def quick_check(data: str | None, role: str = TRAIN, task: str | None = None) ->
         return array_files.quick_check(data, role)
     if _looks_like_arrays(data):
         raise DataError(f"{data} is a file of arrays: task {task} takes a folder of images")
-    return folder.quick_check(data, role)
+    return len(list_images(data, role))
 
 
 def has_test_part(data: str) -> bool:
     """Whether ``data`` has a part that nobody trains on."""
-    if not _looks_like_arrays(data):
-        return (Path(data) / "test").is_dir()
     try:
-        return array_files.quick_check(data, EVAL) > 0
+        if _looks_like_arrays(data):
+            return array_files.quick_check(data, EVAL) > 0
+        table = table_of(data)
+        if table is not None:
+            return labels_csv.names_splits(table) and bool(labels_csv.list_rows(table, EVAL))
     except DataError:
         return False
+    return (Path(data).expanduser() / "test").is_dir()
+
+
+def table_of(data: str | None) -> Path | None:
+    """The CSV that ``data`` is, or that stands in a folder without class folders."""
+    if not data:
+        return None
+    path = Path(data).expanduser()
+    if path.suffix.lower() == labels_csv.SUFFIX and not path.is_dir():
+        return path
+    inside = path / labels_csv.FILE_NAME
+    return inside if inside.is_file() and not folder.has_classes(path) else None
 
 
 def _looks_like_arrays(data: str | None) -> bool:

@@ -304,7 +304,7 @@ def test_a_folder_with_odd_images_is_used_without_those_that_cannot_be_read(xray
     assert [number for number, _ in notes] == ["0900", "0901", "0904"], told
     assert ["Truncated" in notes[0][1], notes[1][1], notes[2][1]] == [
         True,
-        "is no JPEG or PNG image",
+        "is no JPEG, PNG or DICOM image",
         "is only 1 x 1 pixels",
     ]
 

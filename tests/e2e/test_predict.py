@@ -81,7 +81,7 @@ def test_models_that_cannot_be_used(xray_run: XrayRun, finished_run: Path, progr
             "image.jpeg",
             "missing.safetensors is not a usable model file .*does not exist",
         ),
-        (str(xray_run.model), "empty", "no image to predict: name JPEG or PNG"),
+        (str(xray_run.model), "empty", "no image to predict: name JPEG, PNG or DICOM"),
     )
     started = [
         programs.start("fl-edge", "predict", "--model", model, image, "--json") for model, image, _ in cases

@@ -182,6 +182,17 @@ def test_a_cancel_is_obeyed_until_the_next_attempt() -> None:
     assert of(ev.StartTraining, play.hear(round_state(attempt=2)))
 
 
+def test_what_is_wrong_with_the_data_is_told_here_and_not_elsewhere() -> None:
+    """The reason names files, and hospitals name files after patients."""
+    play = Play()
+    play.ready()
+    effects = play.hear(
+        ev.WorkFailed(1, "none of the 2 images in /srv can be used (smith.png is broken)", data=True)
+    )
+    assert sent(Decline, effects) == [Decline(1, "its data cannot be used as they are")]
+    assert "smith.png" in str(of(ev.Tell, effects))
+
+
 def test_a_failed_training_declines_the_attempt() -> None:
     play = Play()
     play.ready()

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import Plan
@@ -18,7 +19,9 @@ from fl_tasks.base import Cancelled, Model, Place, Watch
 from fl_tasks.chest_xray import ChestXray
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import file_params, write_params
+from fl_tasks.phantoms import draw
 from fl_tasks.torch_task import Splits
+from tests.radiographs import radiograph
 
 Folder = Callable[..., Path]
 PLAN = Plan(local_epochs=1, batch_size=4, learning_rate=1e-3, seed=5)
@@ -50,7 +53,7 @@ def test_the_summary_counts(task: ChestXray, folder: Folder) -> None:
     assert summary.train_images + summary.val_images == 40
     assert 2 <= summary.val_images <= 8
     assert dataset.num_examples == summary.train_images
-    assert dataset.problems == ("NORMAL/IM-0000-0000.png is no JPEG or PNG image",)
+    assert dataset.problems == ("NORMAL/IM-0000-0000.png is no JPEG, PNG or DICOM image",)
     splits: Splits = dataset.content
     assert splits.validation is not None
     assert not set(splits.train.patients) & set(splits.validation.patients)
@@ -237,3 +240,84 @@ def test_a_round_on_the_gpu_gives_its_memory_back(folder: Folder) -> None:
     update = task.train(Model(values(first), first.metadata), PLAN, dataset, Watch())
     assert all(np.isfinite(array).all() for array in update.delta.values())
     assert torch.cuda.memory_allocated() < 2**20
+
+
+def test_a_folder_a_site_is_dealt_by_file(task: ChestXray, folder: Folder) -> None:
+    folder("all/south", count=6)
+    data = folder("all/north", count=4, split="train").parent
+    how = options(data, partition="by-file", shards=2)
+    north, south = (task.prepare(replace(how, shard=shard), Watch()) for shard in (1, 2))
+    assert (north.summary.images, south.summary.images) == (8, 12)
+    assert all(patient.startswith("north/") for patient in north.content.train.patients)
+    with pytest.raises(DataError, match="the data name 2 sites, not 3"):
+        task.prepare(options(data, partition="by-file", shards=3), Watch())
+    mixed = task.prepare(options(data, shards=3), Watch()).content.train.patients
+    assert {patient.partition("/")[0] for patient in mixed} == {"north", "south"}
+
+
+def test_a_table_says_who_validates_and_who_is_where(task: ChestXray, folder: Folder) -> None:
+    data = folder(count=6)
+    rows = ["path,label,patient,site,split"]
+    for label, kind in enumerate(("NORMAL", "PNEUMONIA")):
+        for index, path in enumerate(sorted((data / kind).iterdir())):
+            split = ("train", "train", "train", "val", "test", "test")[index]
+            rows.append(f"{kind}/{path.name},{label},p{label}{index},{'ab'[index % 2]},{split}")
+    table = data / "table.csv"
+    table.write_text("\n".join([*rows, "NORMAL/gone.png,0,p9,a,train"]))
+    dataset = task.prepare(options(table), Watch())
+    splits: Splits = dataset.content
+    assert splits.validation is not None
+    assert set(splits.validation.patients) == {"p03", "p13"}
+    assert (len(splits.train), dataset.problems) == (6, ("NORMAL/gone.png does not exist",))
+    assert task.prepare(options(table, role="eval"), Watch()).summary.images == 4
+    at_b = task.prepare(options(table, partition="by-file", shards=2, shard=2), Watch()).content
+    assert {*at_b.train.patients, *at_b.validation.patients} == {"p01", "p11", "p03", "p13"}
+
+
+def test_what_test_shares_with_train_is_a_remark(task: ChestXray, folder: Folder) -> None:
+    folder(count=6, split="test")
+    data = folder(count=6, split="train")
+    problems = task.prepare(options(data), Watch()).problems
+    assert "12 training images are in the test part too, such as NORMAL/IM-0000-0000.png" in problems[0]
+    assert "6 patients are in the training and in the test part" in problems[1]
+    for path in (data / "test" / "PNEUMONIA").iterdir():
+        path.unlink()
+    assert (
+        task.prepare(options(data), Watch()).problems == ()
+    )  # a test part that is no good is another's affair
+
+
+def test_a_site_of_black_images_is_told_so(task: ChestXray, folder: Folder) -> None:
+    data = folder(count=3)
+    for path in data.rglob("*.png"):
+        Image.fromarray(np.zeros((40, 40), np.uint8)).save(path)
+    with pytest.raises(
+        DataError, match=r"none of the 6 images .* shows nothing: it has one grey or colour only"
+    ):
+        task.prepare(options(data), Watch())
+
+
+def test_three_images_are_enough_to_train_and_one_class_is_too_little(
+    task: ChestXray, folder: Folder
+) -> None:
+    data = folder(count=2)
+    next((data / "NORMAL").iterdir()).unlink()
+    dataset = task.prepare(options(data), Watch())
+    assert dataset.num_examples >= 1
+    model = task.initialise("hilum-cnn", 32, 1, None)
+    task.train(Model(values(model), model.metadata), PLAN, dataset, Watch())
+    for path in (data / "NORMAL").iterdir():
+        path.unlink()
+    with pytest.raises(DataError, match="has images of one class only"):
+        task.prepare(options(data), Watch())
+
+
+def test_dicom_trains_and_predicts_like_any_other(task: ChestXray, tmp_path: Path) -> None:
+    for label, kind in enumerate(("NORMAL", "PNEUMONIA")):
+        for index in range(4):
+            pixels = 200 * draw(label, np.random.default_rng([label, index])).astype(np.uint16)
+            radiograph(tmp_path / "d" / kind / f"{index}.dcm", pixels, PatientID=f"{kind}{index // 2}")
+    (tmp_path / "d" / "NORMAL" / "ct.dcm").write_bytes(b"no dicom")
+    dataset = task.prepare(options(tmp_path / "d"), Watch())
+    assert (dataset.summary.images, dataset.summary.patients, dataset.summary.unreadable) == (8, 4, 1)
+    assert "NORMAL/ct.dcm is no DICOM file" in dataset.problems

@@ -51,7 +51,7 @@ def test_other_files_are_left_out(tmp_path: Path) -> None:
     [
         ([], "does not exist: give a folder with DIR/train/NORMAL"),
         (["x.txt"], "has no class folders: it must look like DIR/train/NORMAL"),
-        (["NORMAL/x.txt", "PNEUMONIA/x.txt"], "holds no image: put JPG and PNG files into"),
+        (["NORMAL/x.txt", "PNEUMONIA/x.txt"], "holds no image: put JPEG, PNG or DICOM files into"),
         (["NORMAL/x.png"], r"has images of one class only: put .* of the other into .*PNEUMONIA"),
         (
             ["PNEUMONIA/x.png", "NORMAL/x.txt"],

@@ -40,7 +40,7 @@ def test_the_second_time_no_file_is_opened(files: list[ImageFile], tmp_path: Pat
     files[1].path.write_bytes(b"broken")
     first = load_images(files, 32, tmp_path / "cache", nothing)
     assert first.kept.tolist() == [0, 2, 3, 4, 5]
-    assert first.problems == ((files[1].name, "is no JPEG or PNG image"),)
+    assert first.problems == ((files[1].name, "is no JPEG, PNG or DICOM image"),)
     again = load_images(files, 32, tmp_path / "cache", forbidden)
     assert same(first, again)
 

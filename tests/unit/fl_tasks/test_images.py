@@ -92,13 +92,13 @@ def broken(tmp_path: Path, what: str) -> Path:
 @pytest.mark.parametrize(
     ("what", "says"),
     [
-        ("text", "is no JPEG or PNG image"),
-        ("empty", "is no JPEG or PNG image"),
+        ("text", "is no JPEG, PNG or DICOM image"),
+        ("empty", "is no JPEG, PNG or DICOM image"),
         ("truncated jpeg", "is broken .*truncated"),
         ("truncated png", "is broken"),
         ("damaged png", "is broken"),
         ("1x1", "is only 1 x 1 pixels"),
-        ("gif", "is no JPEG or PNG image"),
+        ("gif", "is no JPEG, PNG or DICOM image"),
         ("folder", "is a folder|is no JPEG"),
         ("absent", "does not exist"),
     ],

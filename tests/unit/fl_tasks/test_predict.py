@@ -45,7 +45,7 @@ def test_rows_for_files_and_folders_in_order(model_file: Path, folder: Folder, t
     assert [Path(row["file"]).name for row in rows] == [
         "notes.jpeg", "IM-0000-0000.png", "IM-0000-0001.png", "person0_virus_0.png", "person0_virus_1.png", "absent.png",
     ]  # fmt: skip
-    assert rows[0] == {"file": str(bad), "error": "is no JPEG or PNG image"}
+    assert rows[0] == {"file": str(bad), "error": "is no JPEG, PNG or DICOM image"}
     assert rows[-1]["error"] == "does not exist"
     for row in rows[1:-1]:
         assert set(row) == {"file", "class", "probability", "probabilities"}

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import contextlib
+import struct
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    RLELossless,
+)
+
+from fl_protocol.errors import ConfigError, DataError
+from fl_tasks import dicom
+from fl_tasks.dicom import read_radiograph, with_patients
+from fl_tasks.dicom_frames import jpeg2000_size, jpeg_size
+from fl_tasks.folder import list_images
+from fl_tasks.images import read_image
+from fl_tasks.orientation import quarter_turns
+from tests.radiographs import RAMP, SECRET, radiograph
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_plain_values_come_back(tmp_path: Path, syntax: Any) -> None:
+    assert np.array_equal(
+        read_radiograph(radiograph(tmp_path / "a.dcm", syntax=syntax)), RAMP.astype(np.float32)
+    )
+    small = (RAMP // 8).astype(np.uint8)
+    assert np.array_equal(read_radiograph(radiograph(tmp_path / "b.dcm", small)), small)
+
+
+def test_monochrome1_is_inverted(tmp_path: Path) -> None:
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", PhotometricInterpretation="MONOCHROME1"))
+    assert np.array_equal(found, RAMP.max() - RAMP.astype(np.float32))
+
+
+def test_the_modality_lut_comes_before_the_window(tmp_path: Path) -> None:
+    path = radiograph(
+        tmp_path / "a.dcm", RescaleSlope=2, RescaleIntercept=-100, WindowCenter=1000, WindowWidth=200
+    )
+    found = read_radiograph(path)
+    rescaled = RAMP.astype(float) * 2 - 100
+    assert len(np.unique(found[rescaled < 900])) == len(np.unique(found[rescaled > 1100])) == 1
+    inside = (rescaled > 905) & (rescaled < 1095)
+    assert np.corrcoef(found[inside], rescaled[inside])[0, 1] == pytest.approx(1.0)
+
+
+def test_signed_values_and_what_stands_above_the_stored_bits(tmp_path: Path) -> None:
+    signed = (RAMP.astype(np.int16) - 500).astype(np.int16)
+    assert np.array_equal(read_radiograph(radiograph(tmp_path / "a.dcm", signed)), signed)
+    overlaid = (RAMP % 4096 | 0xF000).astype(np.uint16)
+    found = read_radiograph(radiograph(tmp_path / "b.dcm", overlaid, BitsStored=12, HighBit=11))
+    assert np.array_equal(found, RAMP % 4096)
+
+
+@pytest.mark.parametrize(
+    ("said", "back"),
+    [(["L", "F"], lambda a: a), (["L", "H"], lambda a: a[::-1]), (["R", "F"], lambda a: a[:, ::-1]),
+     (["F", "L"], lambda a: a.T), (None, lambda a: a)],
+)  # fmt: skip
+def test_an_image_is_laid_as_it_says(
+    tmp_path: Path, said: list[str] | None, back: Callable[[np.ndarray], np.ndarray]
+) -> None:
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", PatientOrientation=said))
+    assert np.array_equal(found, back(RAMP))
+
+
+def test_packed_frames(tmp_path: Path) -> None:
+    path = radiograph(tmp_path / "a.dcm")
+    held = pydicom.dcmread(path)
+    held.compress(RLELossless)
+    held.save_as(tmp_path / "rle.dcm")
+    assert np.array_equal(read_radiograph(tmp_path / "rle.dcm"), RAMP)
+    held = pydicom.dcmread(path)
+    held.compress(JPEG2000Lossless)
+    held.save_as(tmp_path / "j2k.dcm")
+    assert np.array_equal(read_radiograph(tmp_path / "j2k.dcm"), RAMP)
+
+
+def siz(rows: int, columns: int, channels: int = 1) -> bytes:
+    head = struct.pack(
+        ">HHHHIIIIIIIIH", 0xFF4F, 0xFF51, 41, 0, columns, rows, 0, 0, columns, rows, 0, 0, channels
+    )
+    return head + bytes([15, 1, 1]) * channels + b"\xff\xd9"
+
+
+def sof(rows: int, columns: int, channels: int = 1) -> bytes:
+    return (
+        b"\xff\xd8\xff\xe0\x00\x04ab\xff\xc0"
+        + struct.pack(">HBHHB", 11, 8, rows, columns, channels)
+        + bytes(9)
+    )
+
+
+def test_the_sizes_that_codecs_say() -> None:
+    assert jpeg2000_size(siz(300, 200, 3)) == (300, 200, 3)
+    assert jpeg_size(sof(300, 200)) == (300, 200, 1)
+    assert jpeg_size(b"\xff\xd8\xff\xff\xff" + sof(7, 8)[2:]) == (7, 8, 1)
+    for junk in (
+        b"",
+        b"\xff\xd8",
+        b"\xff\x4f\xff\x51",
+        b"\xff\xd8" + b"\xff" * 50,
+        b"x" * 100,
+        sof(1, 1)[:12],
+    ):
+        assert jpeg_size(junk) is None and jpeg2000_size(junk) is None
+
+
+LIE = r"lies about its size: it says 40 x 48 pixels, and its packed pixels 60000 x 60000"
+
+
+@pytest.mark.parametrize(
+    ("elements", "says"),
+    [
+        ({"Modality": "CT"}, "has modality 'CT': radiographs are CR, DX, RG"),
+        ({"Modality": None}, "has no modality"),
+        ({"Modality": SECRET}, "has no modality"),
+        ({"NumberOfFrames": 2}, "has several frames"),
+        ({"SamplesPerPixel": 3, "PhotometricInterpretation": "RGB"}, "is in colour"),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, "is neither MONOCHROME1 nor MONOCHROME2"),
+        ({"PixelData": None}, "has no pixels"),
+        ({"Rows": 60000, "Columns": 60000}, "says 60000 x 60000 pixels: more than 40 million are refused"),
+        ({"Rows": 4800}, "is cut: it says 40 x 4800 pixels and has 3,840 of their 384,000 bytes"),
+        ({"Rows": 24}, "lies about its size: 40 x 24 pixels have 1,920 bytes, and it has 3,840"),
+        ({"Rows": 2, "Columns": 960}, "is only 960 x 2 pixels"),
+        ({"Rows": None}, "is only 40 x 0 pixels"),
+        ({"BitsAllocated": 32, "BitsStored": 32}, "has 32 of 32 bits a pixel: 8 to 16 are read"),
+        ({"BitsStored": 4}, "has 4 of 16 bits"),
+        ({"syntax": JPEGLosslessSV1, "PixelData": encapsulate([b"x" * 10])}, "is packed as lossless JPEG .* unpack it"),
+        ({"syntax": JPEG2000Lossless, "PixelData": encapsulate([siz(60000, 60000)])}, LIE),
+        ({"syntax": JPEG2000Lossless, "PixelData": encapsulate([siz(48, 40, 3)])}, "40 x 48 in 3 channels"),
+        ({"syntax": JPEGBaseline8Bit, "PixelData": encapsulate([sof(60000, 60000)])}, LIE),
+        ({"syntax": JPEGBaseline8Bit, "PixelData": encapsulate([b"no jpeg"])}, "packed pixels that cannot be read"),
+        ({"syntax": RLELossless, "PixelData": encapsulate([bytes(20_000)])}, "longer than they could be"),
+        ({"syntax": JPEG2000Lossless, "PixelData": encapsulate([siz(48, 40)])}, r"is a broken DICOM file \("),
+        ({"WindowCenter": 5, "WindowWidth": 0}, r"is a broken DICOM file \("),
+    ],
+)  # fmt: skip
+def test_what_is_no_radiograph_is_refused_with_its_reason(
+    tmp_path: Path, elements: dict[str, Any], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = radiograph(tmp_path / "x.dcm", **elements)
+    with pytest.raises(DataError, match=says) as caught:
+        read_image(path, 32)
+    assert "\n" not in str(caught.value) and "Smith" not in str(caught.value)
+    assert "Smith" not in "".join(capfd.readouterr())
+
+
+def test_a_deflated_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    path = radiograph(tmp_path / "x.dcm", syntax=DeflatedExplicitVRLittleEndian)
+    with pytest.raises(DataError, match="is packed as deflate"):
+        read_radiograph(path)
+
+
+def test_a_file_cut_anywhere_is_a_named_problem(tmp_path: Path) -> None:
+    whole = radiograph(tmp_path / "whole.dcm").read_bytes()
+    for length in (0, 100, 131, 132, 140, 200, 300, 500, 700, len(whole) - 3000, len(whole) - 1):
+        (tmp_path / "x.dcm").write_bytes(whole[:length])
+        with pytest.raises(DataError) as caught:
+            read_image(tmp_path / "x.dcm", 32)
+        assert "Smith" not in str(caught.value)
+
+
+def test_an_element_that_claims_four_gigabytes_costs_none(tmp_path: Path) -> None:
+    whole = radiograph(tmp_path / "x.dcm").read_bytes()
+    at = whole.index(b"\xe0\x7f\x10\x00OW") + 8
+    (tmp_path / "x.dcm").write_bytes(whole[:at] + struct.pack("<I", 0xFFFFFFF0) + whole[at + 4 :])
+    tracemalloc.start()
+    with contextlib.suppress(DataError):  # what is there of the pixels may do
+        read_image(tmp_path / "x.dcm", 32)
+    assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    tracemalloc.stop()
+
+
+def test_a_larger_file_than_any_radiograph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dicom, "MAX_FILE_BYTES", 1024**2)
+    path = radiograph(tmp_path / "x.dcm")
+    with path.open("ab") as file:
+        file.truncate(1024**2 + 1)
+    with pytest.raises(DataError, match="has more than 1 MiB"):
+        read_radiograph(path)
+
+
+def test_a_file_without_the_name_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    path = radiograph(tmp_path / "IM000001")
+    assert read_image(path, 32).shape == (32, 32)
+
+
+def test_without_pydicom_the_error_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = radiograph(tmp_path / "NORMAL" / "x.dcm")
+    radiograph(tmp_path / "PNEUMONIA" / "x.dcm")
+    monkeypatch.setattr(dicom, "find_spec", lambda _name: None)
+    with pytest.raises(DataError, match=r"needs pydicom: pip install 'hilum\[dicom\]'"):
+        read_image(path, 32)
+    with pytest.raises(ConfigError, match=r"needs pydicom: pip install 'hilum\[dicom\]'"):
+        with_patients(list_images(str(tmp_path), "train"))
+
+
+def test_patients_are_grouped_and_their_ids_go_nowhere(tmp_path: Path) -> None:
+    for name, patient, issuer in (("NORMAL/a", "7", None), ("NORMAL/b", "8", None), ("PNEUMONIA/c", "7", None),
+                                  ("PNEUMONIA/d", "7", "elsewhere"), ("PNEUMONIA/e", "", None)):  # fmt: skip
+        radiograph(tmp_path / f"{name}.dcm", PatientID=patient, IssuerOfPatientID=issuer)
+    (tmp_path / "PNEUMONIA" / "broken.dcm").write_bytes(b"no dicom")
+    (tmp_path / "PNEUMONIA" / "person9_virus_1.png").write_bytes(b"not read here")
+    found = {file.name: file.patient for file in with_patients(list_images(str(tmp_path), "train"))}
+    assert found == {
+        "NORMAL/a.dcm": "file:NORMAL/a.dcm", "NORMAL/b.dcm": "file:NORMAL/b.dcm", "PNEUMONIA/c.dcm": "file:NORMAL/a.dcm",
+        "PNEUMONIA/d.dcm": "file:PNEUMONIA/d.dcm", "PNEUMONIA/e.dcm": "file:PNEUMONIA/e.dcm",
+        "PNEUMONIA/broken.dcm": "file:PNEUMONIA/broken.dcm", "PNEUMONIA/person9_virus_1.png": "person9_virus",
+    }  # fmt: skip
+
+
+def test_what_is_known_otherwise_stays(tmp_path: Path) -> None:
+    radiograph(tmp_path / "NORMAL" / "a.dcm")
+    radiograph(tmp_path / "PNEUMONIA" / "b.dcm")
+    files = [replace(file, patient="from the table") for file in list_images(str(tmp_path), "train")]
+    assert {file.patient for file in with_patients(files)} == {"from the table"}
+
+
+def test_the_real_files(real_data: Path) -> None:
+    large = read_image(real_data / "dicom" / "cr_chest_pa_jpeg2000.dcm", 224)
+    small = read_image(real_data / "dicom" / "cr_chest_pa_small.dcm", 224)
+    assert np.abs(large.astype(int) - small).mean() < 2
+    assert small[180:, :].mean() > small[60:140, 60:90].mean() + 20  # the belly is brighter than a lung
+    assert quarter_turns(small) == 0
