@@ -15,6 +15,7 @@ import typer
 
 from edge_client import options as opt
 from fl_protocol import commandline as cl
+from fl_protocol import entrypoints
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
 from fl_tasks.partition_kind import FORMS, parse_partition
@@ -185,8 +186,8 @@ def default_client(host: str, part: int, parts: int) -> str:
 
 
 def checked_data(data: str | None, plugin: str | None) -> str | None:
-    """The folder, looked at before anything is joined; a plugin's tasks say themselves what they need of it."""
-    if plugin:
+    """The folder, looked at before anything is joined; tasks of others say themselves what they need of it."""
+    if plugin or entrypoints.offered(entrypoints.TASKS):
         return data
     from fl_tasks.sources import quick_check
 

@@ -15,6 +15,7 @@ from fl_protocol.commandline import (
     JobOption,
     PluginOption,
     TlsOption,
+    defaults_from,
     effective_settings,
     option,
 )
@@ -214,3 +215,16 @@ def test_broker_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ConfigError, match="--username"):
         commandline.broker_options("hub")
     assert commandline.broker_options("hub", username="u").password == "p"
+
+
+def test_an_option_that_may_be_given_often_takes_a_list_or_a_table() -> None:
+    options = {"start": {"strategy_option", "rounds"}}
+    for value, wanted in (
+        ({"server_lr": 0.1, "how": "up"}, ["server_lr=0.1", "how=up"]),
+        (["server_lr=0.1"], ["server_lr=0.1"]),
+        ("server_lr=0.1", ["server_lr=0.1"]),
+    ):
+        found = defaults_from({"start": {"strategy-option": value}}, options, several={"strategy_option"})
+        assert found == {"start": {"strategy_option": wanted}}
+    with pytest.raises(ConfigError, match=r"key 'rounds' .* holds several values"):
+        defaults_from({"start": {"rounds": [1, 2]}}, options, several={"strategy_option"})
