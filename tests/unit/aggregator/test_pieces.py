@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tracemalloc
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,10 @@ import pytest
 
 from aggregator.folding import fold
 from aggregator.pieces import LEAST_PIECE_BYTES, SpooledUpdate, piece_bytes_for, slices, whole_groups
+from aggregator.server_state import state_path
 from aggregator.strategies.registry import STRATEGIES
 from aggregator.strategies.scaffold import Scaffold
-from aggregator.strategy import Clients, Facts
+from aggregator.strategy import Clients, Facts, Piece, Stepped, Sums
 from fl_protocol.modelfile import ModelFile, read_header, with_control, write
 from fl_protocol.tensors import CONTROL, LEAF_BYTES, MODEL, TensorSpec
 from tests.payloads import Floats, floats, model_file
@@ -64,6 +67,34 @@ def test_a_leaf_may_hold_the_end_of_one_group_and_the_beginning_of_another(tmp_p
     before, mean = floats(2 * size, 0).astype(float), np.mean(np.stack(deltas).astype(float), axis=0)
     assert np.allclose(found[:size], before[:size] + mean[:size], atol=1e-6)
     assert np.allclose(found[size:], 0.8 * before[size:] + 0.3 * mean[size:], atol=1e-6)
+
+
+@dataclass(frozen=True)
+class Remembering(Scaffold):
+    """SCAFFOLD that adds up what it was told, for the model alone."""
+
+    @property
+    def server_state(self) -> Mapping[str, float]:
+        return {"sum": 0.0}
+
+    def step(self, piece: Piece, change: Sums) -> Stepped:
+        moved, _ = super().step(piece, change.copy())
+        assert set(piece.state) == ({"sum"} if piece.group == MODEL else set())
+        return moved, {name: vector + change for name, vector in piece.state.items()}
+
+
+def test_state_is_the_models_and_not_the_control_variates(tmp_path: Path) -> None:
+    size = LEAF + LEAF // 2
+    plain = model_file(tmp_path / "plain", {"w": floats(size, 0)}, {"round": "0"})
+    tensors, pieces = with_control(plain)
+    write(tmp_path / "base", tensors, {"round": "0"}, pieces)
+    updates, deltas = spool(tmp_path, 3, 2 * size)
+    base = read_header(tmp_path / "base")
+    for number in ("1", "2"):
+        digest = fold(Remembering(), base, updates, tmp_path, {"round": number}).digest
+        base = read_header(tmp_path / f"{digest}.safetensors")
+    kept = values(read_header(state_path(tmp_path, digest, 2)))
+    assert np.allclose(kept, 2 * np.mean(np.stack(deltas).astype(float), axis=0)[:size], atol=1e-6)
 
 
 def test_slices_cover_everything_once_and_cross_no_border() -> None:

@@ -112,6 +112,7 @@ def test_norm_clipping_by_hand() -> None:
     base = np.ones(2, np.float32)
     assert np.allclose(folded(NormClipping(), base, deltas).model, [1 + 6 / 3, 1.0])
     assert np.allclose(folded(NormClipping(clip_norm=1.0), base, deltas).model, [1 + 1.2 / 3, 1.0])
+    assert np.allclose(folded(NormClipping(clip_norm=7.5), base, deltas).model, [1 + 7.5 / 3, 1 - 2.0 / 3])
     assert np.allclose(folded(NormClipping(), base, deltas[:1]).model, [4.0, 5.0])
 
 
