@@ -33,6 +33,8 @@ CREATE TABLE IF NOT EXISTS updates (
     num_examples INTEGER NOT NULL, metrics TEXT NOT NULL, staleness INTEGER NOT NULL,
     PRIMARY KEY (round, client_id, staleness));
 """
+CHECKPOINT_EVERY = 256
+"""Rounds until the WAL, a few pages a commit, is folded into the database."""
 SCHEMA_VERSION = 1
 """Counted up when a table changes: a run of another version is not gone on with."""
 
@@ -45,6 +47,7 @@ class Journal:
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA wal_autocheckpoint=0")  # a copy of main file and WAL must be of one age
             self._check_version(path)
             self._db.executescript(SCHEMA)
         except sqlite3.DatabaseError as error:
@@ -144,6 +147,37 @@ class Journal:
         with self.transaction():
             self._db.execute("UPDATE rounds SET record = ? WHERE number = ?", (json.dumps(record), number))
             self._db.execute("DELETE FROM updates WHERE round <= ?", (number,))
+        if number % CHECKPOINT_EVERY == 0:
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    # --- taking back (restoring.py says when) -----------------------------------------------------------------
+
+    def models(self) -> list[tuple[int, str]]:
+        """Rounds done and the model that was global then, newest first: all that a run can go on from."""
+        rows = self._db.execute(
+            "SELECT number, json_extract(record, '$.model_sha256') FROM rounds WHERE record IS NOT NULL "
+            "UNION SELECT number - 1, base FROM rounds ORDER BY 1 DESC"
+        )
+        return [(int(done), str(digest)) for done, digest in rows]
+
+    def step_back(self, done: int, digest: str) -> None:
+        """As after round ``done``: what came later is forgotten, but for the updates of the round after it."""
+        with self.transaction():
+            ended = "number > ? AND (record IS NOT NULL OR number > ?)"
+            self._db.execute(f"DELETE FROM rounds WHERE {ended}", (done, done + 1))  # noqa: S608 - no value in it
+            self._db.execute("UPDATE rounds SET digest = NULL WHERE number > ?", (done,))
+            self._db.execute("DELETE FROM updates WHERE round > ?", (done + 1,))
+            self.put("base", digest)
+
+    def drop_updates(self, number: int, updates: Sequence[Update]) -> None:
+        """The round waits for these again, also if its set was final."""
+        with self.transaction():
+            for update in updates:
+                self._db.execute(
+                    "DELETE FROM updates WHERE round = ? AND client_id = ? AND staleness = ?",
+                    (number, update.client_id, update.staleness),
+                )
+            self._db.execute("UPDATE rounds SET closed = 0 WHERE number = ?", (number,))
 
     def started_at(self, number: int) -> str:
         row = self._db.execute("SELECT started_at FROM rounds WHERE number = ?", (number,)).fetchone()

@@ -20,6 +20,7 @@ from aggregator import console as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.metrics_page import MetricsPage
+from aggregator.restoring import make_whole
 from aggregator.rundir import RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
 from aggregator.strategy import Strategy
@@ -74,7 +75,7 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         device=settings.device, plugin=settings.plugin, deliver=partial(inbox.put, timeout=0.2)
     )
     try:
-        base = _base_model(settings, folder, tasks, inbox)
+        base = _base_model(settings, folder, tasks, inbox, view)
         config, job = settings.config, settings.job
         folder.write_json("config.json", settings.effective | _synthetic(settings))
         records = folder.journal.records()
@@ -147,7 +148,7 @@ def _tell_resumed(folder: RunDirectory, config: FederationConfig, view: seen.Vie
 
 
 def _base_model(
-    settings: RunSettings, folder: RunDirectory, tasks: TaskProcess, inbox: queue.Queue[Any]
+    settings: RunSettings, folder: RunDirectory, tasks: TaskProcess, inbox: queue.Queue[Any], view: seen.View
 ) -> str:  # fmt: skip
     """The digest of the model that the run goes on from; the first time, made from the seed or from --init."""
     config = settings.config
@@ -157,6 +158,8 @@ def _base_model(
     }  # fmt: skip
     folder.check_identity(identity)
     folder.check_global()
+    for line in make_whole(folder):
+        view.show(seen.Warned(line))
     base = folder.journal.get("base")
     if isinstance(base, str):
         if folder.model(base).manifest(MODEL, MAX_CHUNK_BYTES).digest != base:
