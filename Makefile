@@ -51,7 +51,7 @@ chaos: setup
 	@.ci/setup tests
 	.venv/bin/fl-sim chaos --minutes $(CHAOS_MINUTES) --seed $(CHAOS_SEED) --rounds 12 \
 		--faults kill-agg,kill-edge,kill-broker,cut,slow,dup,stall,half-open
-	HILUM_LONG=1 .venv/bin/pytest tests/e2e/test_long_haul.py tests/e2e/test_random_frames.py
+	HILUM_LONG=1 .venv/bin/pytest tests/e2e/test_long_haul.py tests/e2e/test_random_frames.py tests/faults
 
 # Keeps runs/: those are results.
 clean:

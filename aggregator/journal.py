@@ -169,16 +169,6 @@ class Journal:
             self._db.execute("DELETE FROM updates WHERE round > ?", (done + 1,))
             self.put("base", digest)
 
-    def drop_updates(self, number: int, updates: Sequence[Update]) -> None:
-        """The round waits for these again, also if its set was final."""
-        with self.transaction():
-            for update in updates:
-                self._db.execute(
-                    "DELETE FROM updates WHERE round = ? AND client_id = ? AND staleness = ?",
-                    (number, update.client_id, update.staleness),
-                )
-            self._db.execute("UPDATE rounds SET closed = 0 WHERE number = ?", (number,))
-
     def started_at(self, number: int) -> str:
         row = self._db.execute("SELECT started_at FROM rounds WHERE number = ?", (number,)).fetchone()
         return row[0] if row else ""

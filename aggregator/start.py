@@ -27,17 +27,15 @@ from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
 from fl_protocol import topics
 from fl_protocol.codec import decode, encode
-from fl_protocol.console import names
 from fl_protocol.errors import (
     AccessRefused,
     BrokerUnavailable,
     ConfigError,
-    DataError,
     DecodeError,
     HilumError,
 )
 from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
-from fl_protocol.tensors import DELTA, MAX_CHUNK_BYTES, MODEL, groups_of
+from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
 from fl_protocol.topics import AGGREGATOR, Kind, Topic
 from fl_protocol.transport import BrokerOptions, Connected, Disconnected, MqttTransport, Received, Will
 from fl_tasks.folder import is_phantoms
@@ -94,7 +92,6 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         if settings.page is not None:
             settings.page.begin(records)
             server.watcher = settings.page.look
-        _forget_damaged(folder, view)
         _tell_resumed(folder, config, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
     except (OSError, sqlite3.OperationalError) as error:
@@ -113,24 +110,6 @@ def _synthetic(settings: RunSettings) -> dict[str, dict[str, Any]]:
     """Screens that show figures of phantoms must say so."""
     made_up = settings.eval_data is not None and is_phantoms(Path(settings.eval_data))
     return {"synthetic": {"value": made_up, "source": "the data"}}
-
-
-def _forget_damaged(folder: RunDirectory, view: seen.View) -> None:
-    """A directory that was copied or repaired may lack an update that the journal promises, or hold half of it."""
-    unfinished = folder.journal.unfinished()
-    if unfinished is None or unfinished.digest is not None:
-        return
-    groups, number = groups_of(folder.model(unfinished.base).tensors, DELTA), unfinished.number
-    lost = [
-        each for each in unfinished.accepted
-        if not folder.spool.is_whole((number - each.staleness, each.client_id, each.transfer), each.digest, groups)
-    ]  # fmt: skip
-    if lost:
-        folder.journal.forget_updates(number, lost)
-        who = names([each.client_id for each in lost])
-        view.show(
-            seen.Warned(f"accepted updates of round {number} are damaged or gone, asked for again: {who}")
-        )
 
 
 def _tell_resumed(folder: RunDirectory, config: FederationConfig, view: seen.View) -> None:
@@ -162,10 +141,6 @@ def _base_model(
         view.show(seen.Warned(line))
     base = folder.journal.get("base")
     if isinstance(base, str):
-        if folder.model(base).manifest(MODEL, MAX_CHUNK_BYTES).digest != base:
-            raise DataError(
-                f"{folder.model_path(base)} is damaged (its digest is another): restore it, or start over with --fresh"
-            )
         return base
     draft = folder.models / f".initial.{os.getpid()}.tmp"
     tasks.submit(

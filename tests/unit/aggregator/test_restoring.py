@@ -11,6 +11,7 @@ from aggregator.events import KeepRound, KeepUpdate
 from aggregator.restoring import make_whole
 from aggregator.round import Update
 from aggregator.rundir import RunDirectory
+from fl_protocol.errors import DataError
 from fl_protocol.messages import transfer_id
 from fl_protocol.tensors import LEAF_BYTES, MODEL, groups_of
 from tests.payloads import Floats, floats, manifest_of, model_file
@@ -89,7 +90,7 @@ def test_an_update_that_is_not_there_is_asked_for_again(run: Run, how: str) -> N
     else:
         path.write_bytes(data[:-4] if how == "cut" else data[:-1] + bytes([data[-1] ^ 1]))
     (line,) = make_whole(run.run)
-    assert "update of b is not in" in line
+    assert "accepted updates of round 3 are damaged or gone, asked for again: b" in line
     unfinished = run.run.journal.unfinished()
     assert unfinished is not None and not unfinished.closed
     assert run.held == ["a"]
@@ -107,17 +108,27 @@ def test_an_adopted_model_that_is_not_there_is_folded_again(run: Run) -> None:
 
 
 def test_rounds_whose_models_are_not_there_are_done_again(run: Run) -> None:
-    run.run.model_path(run.models[2]).write_bytes(b"half a file")
+    run.run.model_path(run.models[2]).unlink()
     (line,) = make_whole(run.run)
     assert "after round 1" in line
     assert (run.held, run.done, run.run.journal.get("base")) == ([], [1], run.models[1])
     assert run.run.journal.unfinished() is None
 
 
+def test_a_damaged_model_is_not_passed_over(run: Run) -> None:
+    """Somebody should know before a round is done again for it."""
+    path = run.run.model_path(run.models[2])
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DataError, match="is damaged"):
+        make_whole(run.run)
+
+
 def test_without_any_model_nothing_is_guessed(run: Run) -> None:
     for digest in run.models:
         run.run.model_path(digest).unlink()
-    assert make_whole(run.run) == []
+    with pytest.raises(DataError, match=r"does not exist.*--fresh"):
+        make_whole(run.run)
     assert run.run.journal.get("base") == run.models[2]
 
 
