@@ -89,6 +89,8 @@ class Link:
 
     def _aggregator(self, event: AggregatorState, now: float) -> list[Effect]:
         if not event.online:
+            if self.place is not Place.ALONE and event.instance != self.aggregator:
+                return []  # the last will of one before it, delivered late
             known, self.place = self.place, Place.ALONE
             if known is Place.ALONE and self._told_away:
                 return []

@@ -40,6 +40,18 @@ def test_another_aggregator_is_asked_again_and_the_same_one_is_not() -> None:
     assert link.place is Place.JOINING
 
 
+def test_the_last_will_of_an_earlier_aggregator_comes_late_and_changes_nothing() -> None:
+    link = connected()
+    link.handle(AggregatorState(True, OTHER), 0.0)
+    link.handle(AggregatorState(True, AGG), 1.0)
+    assert link.handle(AggregatorState(False, OTHER), 1.0) == []
+    assert link.place is Place.JOINING
+    link.handle(Welcome(ME), 1.0)
+    assert link.handle(AggregatorState(False, OTHER), 2.0) == []
+    assert link.joined
+    assert link.handle(AggregatorState(False, AGG), 3.0) == [ev.Tell(notices.AggregatorLost())]
+
+
 def test_an_aggregator_that_is_away_is_said_once_and_waited_for() -> None:
     link = connected()
     assert link.handle(AggregatorState(False, AGG), 0.0) == [ev.Tell(notices.AggregatorLost())]
