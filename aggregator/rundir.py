@@ -135,6 +135,7 @@ class RunDirectory:
         except OSError:  # a file system without hard links, such as a Pi's boot partition
             shutil.copyfile(self.model_path(digest), draft)
         draft.replace(self.path / "global.safetensors")
+        draft.unlink(missing_ok=True)  # a rename between two names of one file does nothing
         force_folder_to_disk(self.path)
 
     def keep_models(self, digests: Sequence[str]) -> None:

@@ -51,7 +51,7 @@ def test_a_demonstration_on_phantoms_ends_in_a_report_that_says_so(demo: Program
     assert run.err == ""
 
 
-@pytest.mark.parametrize("moment", ["broker", "joined", "training"])
+@pytest.mark.parametrize("moment", ["broker", "joined", "uploading"])
 def test_ctrl_c_leaves_no_process_and_no_half_file(demo: Programs, few: Path, moment: str) -> None:
     run = start(demo, "--rounds", "50", "--data", few)
     run.says(moment, 90)

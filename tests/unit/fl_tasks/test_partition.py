@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from fl_protocol.errors import ConfigError, DataError
@@ -116,6 +116,7 @@ def test_a_shard_has_k_classes_at_most_and_every_class_has_an_owner() -> None:
         assert max(map(len, dealt)) <= 1.2 * min(map(len, dealt))
 
 
+@settings(suppress_health_check=[HealthCheck.filter_too_much])
 @given(images, st.integers(1, 6), st.integers(1, 3), st.integers(0, 1000))
 def test_shards_are_complete_and_disjoint(
     rows: list[tuple[int, int]], n: int, each: int, seed: int
