@@ -51,9 +51,9 @@ def test_a_demonstration_on_phantoms_ends_in_a_report_that_says_so(demo: Program
     assert run.err == ""
 
 
-@pytest.mark.parametrize("moment", ["broker", "joined", "uploading"])
+@pytest.mark.parametrize("moment", ["broker", "joined", "round=2 opened"])
 def test_ctrl_c_leaves_no_process_and_no_half_file(demo: Programs, few: Path, moment: str) -> None:
-    run = start(demo, "--rounds", "50", "--data", few)
+    run = start(demo, "--rounds", "5000", "--data", few)
     run.says(moment, 90)
     time.sleep(0.2)  # somewhere behind the line, not at it
     run.interrupt()
@@ -78,7 +78,7 @@ def test_a_stopped_demonstration_goes_on_and_an_ended_one_begins_anew(demo: Prog
 
 
 def test_sigterm_to_the_demonstration_alone_ends_them_all(demo: Programs, few: Path) -> None:
-    run = start(demo, "--rounds", "50", "--data", few)
+    run = start(demo, "--rounds", "5000", "--data", few)
     run.says("joined", 90)
     run.process.terminate()
     assert run.wait() == 0, run.told()
