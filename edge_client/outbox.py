@@ -53,7 +53,9 @@ class Outbox:
 
     def keep(self, update: Update) -> list[Effect]:
         """A new update is on disk."""
-        effects: list[Effect] = [DropUpdate(self.kept)] if self.kept else []
+        # The same round trained again has the same file: it must not go with the update before it.
+        is_other = self.kept is not None and self.kept.file != update.file
+        effects: list[Effect] = [DropUpdate(self.kept)] if self.kept and is_other else []
         self.kept, self.accepted_by, self.upload = update, None, None
         return effects
 
@@ -78,7 +80,9 @@ class Outbox:
 
     def end_parting(self) -> list[Effect]:
         parting, self.parting = self.parting, None
-        return [DropUpdate(parting.update)] if parting else []
+        if parting is None or (self.kept is not None and self.kept.file == parting.update.file):
+            return []
+        return [DropUpdate(parting.update)]
 
     def rejoined(self, now: float, *, lost: bool) -> list[Effect]:
         """The aggregator is back: offer at once what it may lack."""

@@ -73,11 +73,14 @@ def counts(state: RoundState | None, client: str, key: Key) -> bool:
 def is_current(state: RoundState | None, client: str, key: Key) -> bool:
     """Whether an update of this round and base may still be accepted as one of the open round.
 
-    Between two attempts of a round the aggregator takes what arrives for the next one.
+    Between two attempts of a round the aggregator takes what arrives for the next one; one that was stopped in the
+    round goes on with it when it is back.
     """
     number, base = key
     if state is None or state.base != base:
         return False
+    if state.phase == messages.STOPPED:
+        return client in state.cohort and state.round_number == number
     between_attempts = state.phase == messages.WAITING and state.round_number == number - 1
     return between_attempts or (_invites(state, client) and state.round_number == number)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from edge_client import events as ev
 from edge_client.outbox import Outbox, Verdict
 from fl_protocol.messages import ACCEPTED, LATE, REJECTED, Ack
@@ -48,6 +50,16 @@ def test_a_new_update_replaces_the_old_one() -> None:
     assert outbox.keep(SECOND) == [ev.DropUpdate(FIRST)]
     assert outbox.kept == SECOND
     assert outbox_of(None).keep(FIRST) == []
+
+
+def test_a_round_trained_again_keeps_the_file_that_an_earlier_try_shares() -> None:
+    again = replace(FIRST, num_examples=FIRST.num_examples + 1)
+    assert outbox_of().keep(again) == []
+    outbox = outbox_of()
+    parting = outbox.part(CHUNK, 1.0)
+    outbox.keep(again)
+    after, _ = answer(outbox, parting, ACCEPTED)
+    assert of(ev.DropUpdate, after) == []
 
 
 def test_a_parting_update_is_beside_the_current_one() -> None:

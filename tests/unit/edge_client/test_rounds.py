@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_client.rounds import Newest, assignment_of, counts, is_current, is_worth_beginning, training_seed
-from fl_protocol.messages import AGGREGATING, FINISHED, WAITING, RoundState
+from fl_protocol.messages import AGGREGATING, FINISHED, STOPPED, WAITING, RoundState
 from tests.unit.edge_client.sessions import ME, MODEL, MODEL2, PLAN, round_state
 
 KEY = (1, MODEL.digest)
@@ -35,6 +35,19 @@ def test_an_assignment_is_what_the_open_round_says() -> None:
 )
 def test_no_assignment(state: RoundState | None) -> None:
     assert assignment_of(state, ME) is None
+
+
+@pytest.mark.parametrize(
+    ("state", "wanted"),
+    [
+        (round_state(phase=STOPPED), True),
+        (round_state(phase=STOPPED, cohort=("site-b",)), False),
+        (round_state(2, phase=STOPPED), False),
+        (round_state(phase=STOPPED, base=MODEL2.digest), False),
+    ],
+)
+def test_a_stopped_aggregator_may_go_on_with_the_round_it_was_in(state: RoundState, wanted: bool) -> None:
+    assert is_current(state, ME, KEY) is wanted
 
 
 BEHIND = round_state(3, base=MODEL2.digest, max_staleness=2)

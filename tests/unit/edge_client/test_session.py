@@ -146,7 +146,7 @@ def test_a_refusal_ends_it() -> None:
         round_state(2, base=MODEL2.digest),
         round_state(1, cohort=("site-b",)),
         round_state(1, AGGREGATING),
-        round_state(1, STOPPED),
+        round_state(1, STOPPED, cohort=()),
         round_state(1, base=MODEL2.digest),
         round_state(0, WAITING, base=MODEL2.digest, cohort=()),
     ],
