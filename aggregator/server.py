@@ -80,7 +80,7 @@ class Server:
         self.ended: HilumError | None = None
         self.finished = False
         self.bytes_down = self.bytes_up = 0
-        self._seq = 0
+        self._seq = self._connection = self._said = 0
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
         self.recording = Recording(run, view)
         self._told: set[tuple[str, str]] = set()
@@ -230,6 +230,7 @@ class Server:
 
         In this order, since an edge that sees us online and an ended run of the past would take its leave.
         """
+        self._connection, self._said = connected.number, 0
         self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
         self.transport.subscribe([*topics.aggregator_filters(self.job), topics.manifest_filter(self.job)])
         self.models.publish(self.federation.base)
@@ -237,8 +238,13 @@ class Server:
         self._say_online()
 
     def _say_online(self, echo: str | None = None) -> None:
-        birth = msg.AggregatorState(True, self.instance, echo)
+        birth = self._in_sequence(msg.AggregatorState(True, self.instance, echo))
         self.publish(str(Topic(self.job, Kind.AGG)), encode(birth), retain=True)
+
+    def _in_sequence(self, state: msg.AggregatorState) -> msg.AggregatorState:
+        numbered = dataclasses.replace(state, seq=msg.state_seq(self._connection, self._said))
+        self._said += 1
+        return numbered
 
     # --- frames -------------------------------------------------------------------------------------------------
 
@@ -303,7 +309,10 @@ class Server:
 
     def _answer_probe(self, topic: Topic, probe: msg.Probe) -> None:
         for address, answer in answers(topic, probe, self.instance, self.membership, time.time()):
-            self.publish(str(address), encode(answer), retain=address.kind is Kind.AGG)
+            if isinstance(answer, msg.AggregatorState):
+                self._say_online(answer.echo)
+            else:
+                self.publish(str(address), encode(answer))
 
     def _on_aggregator_frame(self, topic: Topic, message: msg.Message) -> None:
         if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
@@ -458,7 +467,11 @@ class Server:
             state = dataclasses.replace(state, phase=msg.STOPPED)
         return [
             (str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), True),
-            (str(Topic(self.job, Kind.AGG)), encode(msg.AggregatorState(False, self.instance)), True),
+            (
+                str(Topic(self.job, Kind.AGG)),
+                encode(self._in_sequence(msg.AggregatorState(False, self.instance))),
+                True,
+            ),
         ]
 
 

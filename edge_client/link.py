@@ -15,6 +15,7 @@ from typing import Any
 
 from edge_client import notices
 from edge_client.events import BrokerConnected, BrokerLost, Effect, Leave, Send, Tell, Ticked
+from edge_client.newest import Newest
 from fl_protocol.errors import AccessRefused
 from fl_protocol.messages import AggregatorState, Hello, Message, Ping, Pong, Refusal, Welcome
 from fl_protocol.topics import Kind, Topic
@@ -47,6 +48,7 @@ class Link:
         self._hello_at = self._alone_at = float("inf")
         self._unanswered = 0
         self._told_away = False
+        self._newest = Newest()
 
     @property
     def joined(self) -> bool:
@@ -88,9 +90,9 @@ class Link:
         return []
 
     def _aggregator(self, event: AggregatorState, now: float) -> list[Effect]:
+        if self._is_of_one_before(event) or not self._newest.takes(event):
+            return []
         if not event.online:
-            if self.place is not Place.ALONE and event.instance != self.aggregator:
-                return []  # the last will of one before it, delivered late
             known, self.place = self.place, Place.ALONE
             if known is Place.ALONE and self._told_away:
                 return []
@@ -101,6 +103,10 @@ class Link:
             return []
         self.aggregator, self.place, self._unanswered = event.instance, Place.JOINING, 0
         return self._hello(now)
+
+    def _is_of_one_before(self, event: AggregatorState) -> bool:
+        """The last will of an aggregator that another has succeeded, heard of for the first time."""
+        return not event.online and self.place in _SERVED and event.instance != self.aggregator
 
     def _hello(self, now: float) -> list[Effect]:
         self._hello_at = now + HELLO_EVERY_S
@@ -131,7 +137,8 @@ class Link:
 
 
 Handler = Callable[[Link, Any, float], list[Effect]]
-_CONNECTED = (Place.ALONE, Place.JOINING, Place.JOINED)
+_SERVED = (Place.JOINING, Place.JOINED)
+_CONNECTED = (Place.ALONE, *_SERVED)
 
 TRANSITIONS: dict[tuple[Place, type[Any]], Handler] = {
     (Place.OFFLINE, BrokerConnected): Link._connected,

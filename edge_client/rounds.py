@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections import deque
 from dataclasses import dataclass, field, replace
 
 from fl_protocol import messages
@@ -92,26 +91,6 @@ def is_worth_beginning(state: RoundState | None, client: str, key: Key) -> bool:
 
 def _invites(state: RoundState, client: str) -> bool:
     return state.phase == messages.OPEN and client in state.cohort
-
-
-class Newest:
-    """What was heard last of a round: a broker or a bridge may repeat and reorder."""
-
-    def __init__(self) -> None:
-        self._state: RoundState | None = None
-        self._superseded: deque[str] = deque(maxlen=16)
-
-    def takes(self, state: RoundState) -> bool:
-        """Whether ``state`` is not older than what is known; then it is what is known."""
-        known = self._state
-        if known is not None and state.instance == known.instance and state.seq < known.seq:
-            return False
-        if state.instance in self._superseded:
-            return False
-        if known is not None and known.instance not in (None, state.instance):
-            self._superseded.append(known.instance)
-        self._state = state
-        return True
 
 
 def training_seed(seed: int, round_number: int, client: str) -> int:

@@ -48,11 +48,11 @@ from edge_client.events import (
 from edge_client.figures import Figures
 from edge_client.library import Library
 from edge_client.link import Link, Place
+from edge_client.newest import Newest
 from edge_client.outbox import Outbox, Verdict
 from edge_client.rounds import (
     Assignment,
     Key,
-    Newest,
     asks_to_score,
     assignment_of,
     counts,

@@ -36,6 +36,8 @@ class AggregatorState:
     online: bool = bounded(flag)
     instance: str = bounded(instance_text)
     echo: str | None = bounded(maybe(instance_text), default=None)
+    seq: int = bounded(whole(0), default=0)
+    """Counts up with all that ``instance`` says, a last will behind the last of its connection (:func:`state_seq`)."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,7 @@ STATES_A_CONNECTION = 2**20
 
 
 def state_seq(connection: int, said: int | None = None) -> int:
-    """``ClientState.seq`` of the ``said``-th state told in a connection (counted from 0); None: of its last will."""
+    """``seq`` of the ``said``-th state told in a connection (counted from 0); None: of its last will."""
     last = STATES_A_CONNECTION - 1
     return connection * STATES_A_CONNECTION + (last if said is None else min(said, last))
 

@@ -7,7 +7,7 @@ import pytest
 from edge_client import events as ev
 from edge_client import notices
 from edge_client.link import ALONE_S, HELLO_EVERY_S, TRANSITIONS, Link, Place
-from fl_protocol.messages import AggregatorState, Hello, Ping, Pong, Refusal, Welcome
+from fl_protocol.messages import AggregatorState, Hello, Ping, Pong, Refusal, Welcome, state_seq
 
 ME, AGG, OTHER = "aa" * 8, "bb" * 8, "cc" * 8
 
@@ -50,6 +50,18 @@ def test_the_last_will_of_an_earlier_aggregator_comes_late_and_changes_nothing()
     assert link.handle(AggregatorState(False, OTHER), 2.0) == []
     assert link.joined
     assert link.handle(AggregatorState(False, AGG), 3.0) == [ev.Tell(notices.AggregatorLost())]
+
+
+def test_the_last_will_of_a_connection_that_another_has_followed_comes_late_and_changes_nothing() -> None:
+    """The aggregator lost its line and is back before its broker noticed: the same process, the older word."""
+    link = connected()
+    link.handle(AggregatorState(True, AGG, seq=state_seq(1, 0)), 0.0)
+    link.handle(AggregatorState(True, AGG, seq=state_seq(2, 0)), 1.0)
+    assert link.handle(AggregatorState(False, AGG, seq=state_seq(1)), 2.0) == []
+    assert link.place is Place.JOINING
+    assert link.handle(AggregatorState(False, AGG, seq=state_seq(2)), 3.0) == [
+        ev.Tell(notices.AggregatorLost())
+    ]
 
 
 def test_an_aggregator_that_is_away_is_said_once_and_waited_for() -> None:

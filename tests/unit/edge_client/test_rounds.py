@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from edge_client.rounds import Newest, assignment_of, counts, is_current, is_worth_beginning, training_seed
+from edge_client.rounds import assignment_of, counts, is_current, is_worth_beginning, training_seed
 from fl_protocol.messages import AGGREGATING, FINISHED, STOPPED, WAITING, RoundState
 from tests.unit.edge_client.sessions import ME, MODEL, MODEL2, PLAN, round_state
 
@@ -98,19 +98,3 @@ def test_a_model_is_fetched_while_the_broker_has_it() -> None:
 )
 def test_what_still_counts(state: RoundState | None, wanted: bool) -> None:
     assert counts(state, ME, KEY) is wanted
-
-
-def test_what_comes_late_is_known_for_old() -> None:
-    """Twice, out of order, a round late, and from an aggregator that another has succeeded."""
-    a, b = "aa" * 8, "bb" * 8
-    newest = Newest()
-    said = [round_state(number, instance=a, seq=number) for number in (1, 2, 3)]
-    assert [newest.takes(said[at]) for at in (0, 0, 2, 1, 0, 2)] == [True, True, True, False, False, True]
-    assert newest.takes(round_state(3, instance=b, seq=1)), "another process begins to count anew"
-    assert not newest.takes(round_state(4, instance=a, seq=9))
-    assert newest.takes(round_state(4, instance=b, seq=2))
-
-
-def test_an_aggregator_that_does_not_count_is_taken_at_its_word() -> None:
-    newest = Newest()
-    assert newest.takes(round_state(2)) and newest.takes(round_state(1)) and newest.takes(round_state(2))
