@@ -17,6 +17,7 @@ from aggregator.publisher import Publisher
 from aggregator.round import Update
 from aggregator.rundir import RunDirectory
 from aggregator.strategy import Clients, Facts, Strategy
+from aggregator.temperature import temperature_metadata
 from fl_protocol.errors import ConfigError
 from fl_protocol.tensors import Manifest, chunk_bytes_for
 
@@ -105,6 +106,7 @@ class GlobalModels:
             for each in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
+        metadata |= temperature_metadata(effect.updates)
         return fold(self._strategy, base, updates, self._run.models, metadata, clients)
 
     def folded(self, manifest: Manifest) -> str:

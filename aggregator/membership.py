@@ -104,6 +104,14 @@ class Membership:
         reason = f"another edge is using the client id {client_id!r}: stop it, or give this one --client-id"
         return [Send(client_id, Refusal(challenge.newcomer, reason))], []
 
+    def holdings(self) -> dict[str, dict[str, int]]:
+        """Images of each class by client, of those who told."""
+        return {
+            name: dict(member.summary.classes)
+            for name, member in self.members.items()
+            if member.summary is not None and member.summary.classes
+        }
+
     def state(self, client_id: str, message: ClientState) -> Outcome:
         """A birth, a change of state, or a last will. Only the welcomed instance's counts, and no older one."""
         member = self.members.get(client_id)

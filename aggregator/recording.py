@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from aggregator import console as seen
 from aggregator.events import Aggregate
 from aggregator.report import write_report
+from aggregator.report_parts import FILE_NAME as PARTS_FILE
+from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.spool import Upload
 from fl_tasks.jobs import Evaluated
@@ -24,6 +27,8 @@ class Recording:
         self._folded: list[Upload] = []
         self._reported_at = 0.0
         self.untidy = False
+        self.holdings: Mapping[str, Mapping[str, int]] = {}
+        """Images of each class by client, as the clients count them."""
 
     def scores(self, round_number: int, reply: Evaluated) -> dict[str, float]:
         """The metrics for the record, with the interval; the curves behind them go to evaluation.json."""
@@ -68,6 +73,8 @@ class Recording:
         """Write report.html; a disk that refuses it does not end the run."""
         self._reported_at = time.monotonic()
         try:
+            if self.holdings:
+                self._run.write_json(PARTS_FILE, parts_json(sorted(self.holdings.items())))
             write_report(self._run.path)
         except OSError as error:
             self._view.show(seen.Warned(f"report.html cannot be written ({error.strerror})"))

@@ -9,7 +9,6 @@ import base64
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,8 @@ from markupsafe import Markup
 from aggregator import charts
 from aggregator.charts import Bar, Line
 from aggregator.report_data import ABANDONED, CLOSED_SHORT, RoundLine, RunData, read_run
+from aggregator.report_figure import Figure, Tile, figure_text
+from aggregator.report_judged import judged, parts, rates
 from aggregator.report_sites import site_table
 from fl_protocol.messages import FIGURE
 
@@ -29,25 +30,6 @@ PRESENCE_ROUNDS, PRESENCE_CLIENTS = 46, 30
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 SERIES = {1: "solid", 2: "dashed", 3: "dotted", 4: "dash and dot"}
 CENTRAL = "central test set"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A chart with its caption. ``legend`` is (colour, name) for charts of more than one line."""
-
-    title: str
-    note: str
-    svg: Markup
-    legend: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Tile:
-    """A headline figure: its name, the figure and one line about it."""
-
-    name: str
-    figure: str
-    note: str
 
 
 def write_report(run_dir: Path) -> Path:
@@ -70,11 +52,11 @@ def render(run: RunData, name: str) -> str:
     return _template().render(
         run=run, job=run.setting("job", name), synthetic=synthetic, style=sheet, style_digest=digest,
         status=_status(run), tiles=_tiles(run), auroc=_auroc(run), auroc_title=f"AUROC{suffix}",
-        learning=_learning(run, suffix), judged=_judged(run, suffix), rates=_rates(run), suffix=suffix, work=_work(run, suffix),
+        learning=_learning(run, suffix), judged=judged(run, suffix), rates=rates(run), suffix=suffix, work=_work(run, suffix),
         presence=_presence(run, suffix), refusals=_refusals(run, suffix),
         rounds=list(reversed(run.rounds))[:MOST_ROUNDS], hidden_rounds=max(0, len(run.rounds) - MOST_ROUNDS),
         clients=run.clients[:MOST_CLIENTS], hidden_clients=max(0, len(run.clients) - MOST_CLIENTS),
-        metric_names=_metric_names(run.rounds), sites=site_table(run),
+        metric_names=_metric_names(run.rounds), sites=site_table(run), parts=parts(run, suffix),
     )  # fmt: skip
 
 
@@ -121,13 +103,6 @@ def span_text(seconds: float) -> str:
         if whole < 3600
         else f"{whole // 3600} h {whole % 3600 // 60:02d} min"
     )
-
-
-def figure_text(value: float | None) -> str:
-    """A metric to three decimals, or a dash."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" if abs(value) < 1000 else f"{value:.3g}"
 
 
 def _few(names: Sequence[str]) -> Markup:
@@ -272,46 +247,6 @@ def _learning(run: RunData, suffix: str) -> list[Figure]:
     figures += [_curves(run, f"client-{i}", f"{key}{suffix}", "reported by clients, weighted by examples",
                         {key: key}, None, None) for i, key in enumerate(others)]  # fmt: skip
     return [figure for figure in figures if figure]
-
-
-def _judged(run: RunData, suffix: str) -> list[Figure]:
-    """ROC curve and confusion matrix of the newest central evaluation."""
-    detail = run.evaluation
-    if detail is None:
-        return []
-    where = f"round {detail.round_number}, {detail.images:,} images" + (
-        f" of {detail.patients:,} patients" if detail.patients else ""
-    )
-    at = f", threshold {detail.threshold:.3f}" if detail.threshold is not None else ""
-    figures = []
-    if detail.roc:
-        point = detail.operating_point()
-        note = f"{where}; the ring is the operating point" if point else where
-        title = f"ROC curve{suffix}"
-        figures.append(Figure(title, note, charts.roc_chart("c-roc", title, detail.roc, point)))
-    if detail.confusion:
-        title = f"Confusion matrix{suffix}"
-        figures.append(
-            Figure(
-                title, where + at, charts.confusion_chart("c-conf", title, detail.confusion, detail.classes)
-            )
-        )
-    return figures
-
-
-def _rates(run: RunData) -> list[tuple[str, str, str]]:
-    """(name, value, of what) at the threshold of a two-class confusion matrix."""
-    if run.evaluation is None or len(run.evaluation.confusion) != 2:
-        return []
-    (tn, fp), (fn, tp) = run.evaluation.confusion
-    negative, positive = (charts.short(name, 20) for name in run.evaluation.classes)
-    rates = (("Sensitivity", tp, tp + fn, f"{positive} found"), ("Specificity", tn, tn + fp, f"{negative} cleared"),
-             ("Positive predictive value", tp, tp + fp, f"answers {positive} right"),
-             ("Negative predictive value", tn, tn + fn, f"answers {negative} right"))  # fmt: skip
-    return [
-        (name, f"{100 * part / whole:.1f} %" if whole else "–", f"{part:,} of {whole:,} {of}")
-        for name, part, whole, of in rates
-    ]
 
 
 def _work(run: RunData, suffix: str) -> list[Figure]:

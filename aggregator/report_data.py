@@ -13,6 +13,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from aggregator.report_model import Calibration, Operating, read_calibration, read_operating
+from aggregator.report_parts import FILE_NAME as PARTS_FILE
+from aggregator.report_parts import Parts, read_parts
+
 CLOSED, CLOSED_SHORT, ABANDONED = "closed", "closed_short", "abandoned"
 LARGEST = 1e15
 """Numbers beyond this are no measurement; they are shown as missing."""
@@ -90,6 +94,8 @@ class Evaluation:
     images: int
     patients: int
     classes: tuple[str, ...]
+    operating: Operating = field(default_factory=Operating)
+    calibration: Calibration | None = None
 
     def operating_point(self) -> tuple[float, float] | None:
         """(false, true) positive rate of a two-class confusion matrix."""
@@ -115,6 +121,7 @@ class RunData:
     rounds: tuple[RoundLine, ...]
     settings: tuple[Setting, ...]
     evaluation: Evaluation | None
+    parts: Parts | None = None
     unreadable_lines: int = 0
 
     def setting(self, name: str, default: str = "") -> str:
@@ -157,6 +164,7 @@ def read_run(run_dir: Path) -> RunData:
         rounds=tuple(by_number[number] for number in sorted(by_number)),
         settings=_settings(_json_file(run_dir / "config.json")),
         evaluation=_evaluation(_json_file(run_dir / "evaluation.json")),
+        parts=read_parts(_json_file(run_dir / PARTS_FILE)),
         unreadable_lines=unreadable,
     )
 
@@ -250,6 +258,7 @@ def _evaluation(body: Any) -> Evaluation | None:
         confusion=confusion if square else (), roc=_roc(body.get("roc")),
         images=_count(body.get("images")), patients=_count(body.get("patients")),
         classes=(*_names(body.get("classes")), *(f"class {i}" for i in range(size)))[:max(size, 2)],
+        operating=read_operating(body), calibration=read_calibration(body),
     )  # fmt: skip
 
 

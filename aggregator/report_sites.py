@@ -10,6 +10,8 @@ from aggregator.report_data import RunData
 COUNTS = ("examples", "patients")
 KNOWN = ("auroc", "loss", "accuracy", "sensitivity", "specificity", "ece")
 MOST_COLUMNS, MOST_SITES = 9, 200
+UNSHOWN = "log_temperature"
+"""For the mean of the sites (temperature.py), not for people."""
 TITLES = {"auroc": "AUROC", "ece": "ECE"}
 
 
@@ -48,7 +50,8 @@ def site_table(run: RunData) -> SiteTable | None:
                 first.setdefault(client_id, figures["auroc"])
     if not newest:
         return None
-    found = {name for client_id, number in newest.items() for name in told[client_id, number]} - set(COUNTS)
+    found = {name for client_id, number in newest.items() for name in told[client_id, number]}
+    found -= {*COUNTS, UNSHOWN}
     names = [name for name in KNOWN if name in found]
     names += sorted(found - set(KNOWN))[: MOST_COLUMNS - len(names)]
     rows = tuple(

@@ -22,7 +22,7 @@ from fl_protocol.errors import AccessRefused, ConfigError, DataError
 from fl_protocol.modelfile import ModelFile, force_folder_to_disk, read_header
 
 KEPT_MODELS = 2
-OURS = ("rounds.jsonl", "global.safetensors", "config.json", "evaluation.json", "report.html", "journal.sqlite",
+OURS = ("rounds.jsonl", "global.safetensors", "config.json", "evaluation.json", "parts.json", "report.html", "journal.sqlite",
         "journal.sqlite-wal", "journal.sqlite-shm", "models", "spool")  # fmt: skip
 
 

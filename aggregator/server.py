@@ -435,6 +435,7 @@ class Server:
                 self._happened(ev.Evaluated(self._evaluating, None))
 
     def _keep_record(self, effect: ev.KeepRecord) -> None:
+        self.recording.holdings = self.membership.holdings()
         self.recording.keep(effect.record, self.bytes_down, self.bytes_up)
 
     def _abandon(self, effect: ev.Abandon) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from aggregator import console as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
+from aggregator.report_parts import FILE_NAME as PARTS_FILE
+from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.start import _name_model
 from aggregator.strategy import Strategy
@@ -95,6 +97,9 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
         folder.write_json(
             "config.json", settings.effective | {"clock": {"value": "virtual", "source": "fl-sim"}}
         )
+        told_apart = f"{settings.partition} over {settings.clients} clients, seed {settings.config.seed}"
+        if who.holdings:
+            folder.write_json(PARTS_FILE, parts_json(zip(who.names, who.holdings, strict=True), told_apart))
         records = folder.journal.records()
         folder.write_rounds(records)
         tell_resumed(records, settings.config, view)
@@ -165,7 +170,9 @@ def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients
         view.show(seen.Warned(f"{len(reply.examples) - able} clients have nothing to train on and stay away"))
     width = len(str(options.shards))
     names = tuple(f"client-{shard:0{width}d}" for shard in range(1, options.shards + 1))
-    return Clients(names, reply.examples, tuple(options.of_shard(k) for k in range(1, options.shards + 1)))
+    places = tuple(options.of_shard(k) for k in range(1, options.shards + 1))
+    holdings = tuple(dict(summary.classes or {}) for summary in reply.summaries)
+    return Clients(names, reply.examples, places, holdings if any(holdings) else ())
 
 
 def tell_resumed(records: Sequence[dict[str, Any]], config: FederationConfig, view: seen.View) -> None:

@@ -23,6 +23,7 @@ from aggregator.pieces import SpooledUpdate
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
 from aggregator.strategy import Strategy
+from aggregator.temperature import temperature_metadata
 from edge_client.kept import Kept, pending_of
 from fl_protocol import messages as msg
 from fl_protocol.errors import HilumError, QuorumNotMet
@@ -46,6 +47,8 @@ class Clients:
     names: tuple[str, ...]
     examples: tuple[int, ...]
     options: tuple[jobs.DataOptions, ...]
+    holdings: tuple[dict[str, int], ...] = ()
+    """Images of each class, in the order of the names; empty where nobody counted."""
 
 
 class Simulation:
@@ -180,6 +183,7 @@ class Simulation:
             for update in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
+        metadata |= temperature_metadata(effect.updates)
         known = self.run_dir.journal.clients(effect.round_number) if self.strategy.census else None
         manifest = fold(self.strategy, base, updates, self.run_dir.models, metadata, known)
         for update in effect.updates:

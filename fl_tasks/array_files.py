@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fl_tasks.catalogue import ArrayTask
 
 SUFFIX = ".npz"
+DOWNLOAD = "download:"
+"""Before a folder: what is not in it yet is downloaded to it (fetch.py)."""
 MIN_SIDE, MAX_SIDE, MAX_IMAGES = 8, 1024, 10_000_000
 _FORMS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
 _SPLIT = {TRAIN: "train", EVAL: "test"}
@@ -47,7 +49,12 @@ def file_of(data: str | None) -> Path:
 
 
 def quick_check(data: str | None, role: str) -> int:
-    """How many images ``role`` has, from headers alone. Raises DataError as :func:`read_split` does of their shapes."""
+    """How many images ``role`` has, from headers alone; 0 if that is not known before a download.
+
+    Raises DataError as :func:`read_role` does, for shapes and types.
+    """
+    if data and data.startswith(DOWNLOAD):
+        return 0
     path = file_of(data)
     members = read_members(path)
     names = _names(members, _SPLIT[role])

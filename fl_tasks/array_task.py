@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,12 +14,13 @@ from torch import Tensor, nn
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import Plan
 from fl_tasks import models
-from fl_tasks.array_files import file_of, read_role
+from fl_tasks.array_files import DOWNLOAD, file_of, read_role
 from fl_tasks.augment import Augmentation, augmented_batch, plain_batch
 from fl_tasks.base import Dataset, Place, Watch
 from fl_tasks.catalogue import ARRAY_TASKS
 from fl_tasks.dealing import Shards
 from fl_tasks.defaults import defaults_for
+from fl_tasks.fetch import fetched
 from fl_tasks.jobs import DataOptions
 from fl_tasks.preprocessing import preprocessing
 from fl_tasks.site_data import Listing, as_dataset, check_options, dealt_rows
@@ -88,7 +90,7 @@ class ArrayImages(TorchTask):
 
     def _read(self, options: DataOptions, watch: Watch) -> tuple[Examples, np.ndarray | None]:
         """All images for the role at the size asked for, and which of them the file sets aside for validation."""
-        images, aside = read_role(file_of(options.data), options.role, self.about)
+        images, aside = read_role(self._file(options.data), options.role, self.about)
         watch.check()
         size = self._checked_size(options.image_size or defaults_for(self.about.name).image_size)
         pixels, labels, held_out = resized(images.pixels, size), images.labels, None
@@ -98,6 +100,9 @@ class ArrayImages(TorchTask):
             held_out = np.arange(len(labels)) >= len(images.labels)
         watch.check()
         return Examples(pixels, labels, np.array([f"{row:08d}" for row in range(len(labels))])), held_out
+
+    def _file(self, data: str | None) -> Path:
+        return fetched(data, self.about.name) if data and data.startswith(DOWNLOAD) else file_of(data)
 
     def _dataset(
         self, whole: Examples, rows: np.ndarray, held_out: np.ndarray | None, options: DataOptions, *, view: bool = False

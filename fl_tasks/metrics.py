@@ -1,4 +1,4 @@
-"""How good a score is: AUROC and its interval, operating point, confusion, ROC points. numpy alone.
+"""How good a score is: AUROC and its interval, AUPRC, operating points, confusion, ROC points. numpy alone.
 
 Class 1 is the positive one. A score is the model's probability of it.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from fl_tasks.calibration import brier, calibration_error, log_temperature, reliability, scaled
 
 MAX_ROC_POINTS = 200
 RESAMPLES = 1000
@@ -108,6 +110,26 @@ def sensitivity_at(labels: np.ndarray, scores: np.ndarray, specificity: float) -
     return float(tpr[best]), float(min(thresholds[best], 1.0))
 
 
+def specificity_at(labels: np.ndarray, scores: np.ndarray, sensitivity: float) -> float:
+    """The highest specificity with at least that sensitivity."""
+    fpr, tpr, _ = roc(labels, scores)
+    return float(1.0 - fpr[tpr >= sensitivity - 1e-12].min(initial=1.0))
+
+
+def average_precision(labels: np.ndarray, scores: np.ndarray) -> float:
+    """AUPRC as the mean precision at every positive found, without interpolation; NaN without a positive.
+
+    Davis and Goadrich (2006) say why straight lines between points of a precision-recall curve flatter.
+    """
+    order = np.argsort(-scores, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(scores[order]) != 0, True))
+    hits = np.cumsum(labels[order] == 1)[last]
+    if hits[-1] == 0:
+        return float("nan")
+    gained = np.diff(hits, prepend=0)
+    return float((gained * hits / (last + 1)).sum() / hits[-1])
+
+
 def confusion(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> list[list[int]]:
     """Rows are true classes, columns predicted ones."""
     flat = np.bincount(labels * num_classes + predicted, minlength=num_classes**2)
@@ -131,45 +153,57 @@ def summary(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
 
 
 def at_a_site(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    """Calibration error and, for two classes that both occur, sensitivity and specificity at one half."""
-    found = {"ece": calibration_error(labels, probabilities)}
+    """Calibration error, the temperature that would mend it and, for two classes that both occur, sensitivity and
+    specificity at one half.
+    """
+    found = {
+        "ece": calibration_error(labels, probabilities),
+        "log_temperature": log_temperature(labels, probabilities),
+    }
     if probabilities.shape[1] == 2 and len(np.unique(labels)) == 2:
         (tn, fp), (fn, tp) = confusion(labels, probabilities.argmax(axis=1), 2)
         found |= {"sensitivity": tp / (tp + fn), "specificity": tn / (tn + fp)}
     return found
 
 
-def calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of the class foretold (Guo et al. 2017, eq. 3): equal bins of its probability."""
-    confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
-    gaps = np.bincount(place, right.astype(float) - confidence, bins)
-    return float(np.abs(gaps).sum() / len(labels))
-
-
 def report(
-    labels: np.ndarray, probabilities: np.ndarray, patients: np.ndarray, classes: list[str]
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: np.ndarray,
+    classes: list[str],
+    temperature: float = 1.0,
 ) -> dict[str, Any]:
     """What the report page shows, ready for JSON. ``confusion`` is of the most probable class.
 
-    Of more than two classes there is no one curve, threshold or interval.
+    Calibration is shown as the model is, and as it is at ``temperature``. Of more than two classes there is no one
+    curve, threshold or interval.
     """
-    counts = {
+    cooled = scaled(probabilities, temperature)
+    found = {
         "confusion": confusion(labels, probabilities.argmax(axis=1), len(classes)),
         "images": len(labels),
         "patients": len(np.unique(patients)),
         "classes": classes,
+        "temperature": temperature,
+        "brier": [brier(labels, probabilities), brier(labels, cooled)],
+        "ece": [calibration_error(labels, probabilities), calibration_error(labels, cooled)],
+        "reliability": [[list(row) for row in reliability(labels, each)] for each in (probabilities, cooled)],
     }
-    if len(classes) != 2:
-        return counts
-    scores = probabilities[:, 1]
+    return found | (_of_two(labels, probabilities[:, 1], patients) if len(classes) == 2 else {})
+
+
+def _of_two(labels: np.ndarray, scores: np.ndarray, patients: np.ndarray) -> dict[str, Any]:
+    """The part of the report that two classes have. A figure that needs both classes is None without them."""
     sensitivity, threshold = sensitivity_at(labels, scores, 0.9)
     fpr, tpr, _ = roc(labels, scores)
     low, high = auroc_interval(labels, scores, patients)
-    return counts | {
+    both = len(np.unique(labels)) == 2
+    return {
         "auroc_interval": [low, high] if np.isfinite(low) else None,
+        "auprc": average_precision(labels, scores) if both else None,
         "sensitivity_at_90_specificity": sensitivity,
+        "sensitivity_at_95_specificity": sensitivity_at(labels, scores, 0.95)[0],
+        "specificity_at_95_sensitivity": specificity_at(labels, scores, 0.95) if both else None,
         "threshold": threshold,
         "roc": [[float(x), float(y)] for x, y in thinned(np.stack([fpr, tpr], axis=1))],
     }

@@ -38,7 +38,7 @@ def has_test_part(data: str) -> bool:
     """Whether ``data`` has a part that nobody trains on."""
     try:
         if _looks_like_arrays(data):
-            return array_files.quick_check(data, EVAL) > 0
+            return data.startswith(array_files.DOWNLOAD) or array_files.quick_check(data, EVAL) > 0
         table = table_of(data)
         if table is not None:
             return labels_csv.names_splits(table) and bool(labels_csv.list_rows(table, EVAL))
@@ -59,4 +59,5 @@ def table_of(data: str | None) -> Path | None:
 
 
 def _looks_like_arrays(data: str | None) -> bool:
-    return data is not None and Path(data).suffix.lower() == array_files.SUFFIX
+    named = data is not None and Path(data).suffix.lower() == array_files.SUFFIX
+    return named or (data or "").startswith(array_files.DOWNLOAD)

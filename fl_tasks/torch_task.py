@@ -22,6 +22,7 @@ from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
 from fl_tasks import metrics
 from fl_tasks.base import Dataset, Kept, Model, Place, Score, Update, Watch
+from fl_tasks.calibration import scaled, temperature_of
 from fl_tasks.dealing import Rows
 from fl_tasks.drift import Drift
 from fl_tasks.jobs import DataOptions
@@ -154,14 +155,21 @@ class TorchTask(ABC):
             found |= metrics.at_a_site(examples.labels, probabilities)
         if not detail:
             return Score(found, None, counts)
-        shown = metrics.report(examples.labels, probabilities, examples.patients, list(self.classes))
+        shown = metrics.report(
+            examples.labels,
+            probabilities,
+            examples.patients,
+            list(self.classes),
+            temperature_of(model.metadata),
+        )
         return Score(found, shown, counts)
 
     def probabilities(self, model: Model, images: np.ndarray) -> np.ndarray:
-        """(n, classes) probabilities of rows as Examples hold them."""
+        """(n, classes) probabilities of rows as Examples hold them, at the temperature that travels with the model."""
+        temperature = temperature_of(model.metadata)
         module = self._loaded(model)
         try:
-            return self._probabilities(module, images, Watch())
+            return scaled(self._probabilities(module, images, Watch()), temperature)
         finally:
             self._rest(module)
 

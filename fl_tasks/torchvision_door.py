@@ -1,4 +1,4 @@
-"""The only import of torchvision: ``from fl_tasks.torchvision_door import models``.
+"""The only import of torchvision: ``from fl_tasks.torchvision_door import models``, or ``datasets()``.
 
 The wheels on PyPI are built for CUDA. Beside a CPU build of torch their operators do not load, and importing
 torchvision fails on declaring them (pytorch/vision issues 8985 and 9085), although the models are plain Python.
@@ -34,3 +34,8 @@ def _open() -> ModuleType:
 
 
 models: ModuleType = _open()
+
+
+def datasets() -> ModuleType:
+    """torchvision's data sets, loaded when somebody downloads one."""
+    return importlib.import_module("torchvision.datasets")

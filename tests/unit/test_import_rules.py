@@ -52,6 +52,7 @@ PURE = (
     "aggregator/strategies/scaffold.py",
     "aggregator/strategies/staleness.py",
     "aggregator/strategy.py",
+    "aggregator/temperature.py",
     "edge_client/session.py",
     "fl_protocol/transfer.py",
     "fl_sim/frames.py",

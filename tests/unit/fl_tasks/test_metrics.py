@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 
-from fl_tasks import metrics
+from fl_tasks import calibration, metrics
 
 labelled = st.integers(2, 40).flatmap(
     lambda n: st.tuples(
@@ -123,13 +123,13 @@ def test_the_report_is_json_with_a_thin_curve() -> None:
 
 def test_calibration_error_is_the_gap_between_saying_and_being_right() -> None:
     sure = np.tile([0.1, 0.9], (10, 1))
-    assert metrics.calibration_error(np.ones(10, int), sure) == pytest.approx(0.1)
-    assert metrics.calibration_error(np.array([1] * 9 + [0]), sure) == pytest.approx(0.0)
+    assert calibration.calibration_error(np.ones(10, int), sure) == pytest.approx(0.1)
+    assert calibration.calibration_error(np.array([1] * 9 + [0]), sure) == pytest.approx(0.0)
     # Two bins, each weighed by how many are in it: 4 of 10 said 0.6 and never right, 6 said 0.9 and always.
     mixed = np.array([[0.4, 0.6]] * 4 + [[0.1, 0.9]] * 6)
     labels = np.array([0] * 4 + [1] * 6)
-    assert metrics.calibration_error(labels, mixed) == pytest.approx(0.4 * 0.6 + 0.6 * 0.1)
-    assert metrics.calibration_error(np.zeros(3, int), np.tile([1.0, 0.0, 0.0], (3, 1))) == 0.0
+    assert calibration.calibration_error(labels, mixed) == pytest.approx(0.4 * 0.6 + 0.6 * 0.1)
+    assert calibration.calibration_error(np.zeros(3, int), np.tile([1.0, 0.0, 0.0], (3, 1))) == 0.0
 
 
 def test_what_a_site_measures() -> None:
@@ -138,8 +138,8 @@ def test_what_a_site_measures() -> None:
     found = metrics.at_a_site(labels, np.stack([1 - scores, scores], axis=1))
     assert [found["sensitivity"], found["specificity"]] == pytest.approx([0.5, 2 / 3])
     one_class = metrics.at_a_site(np.ones(2, int), np.array([[0.5, 0.5], [0.1, 0.9]]))
-    assert set(one_class) == {"ece"}, "no sensitivity without both classes"
-    assert set(metrics.at_a_site(np.array([0, 2]), np.full((2, 3), 1 / 3))) == {"ece"}
+    assert set(one_class) == {"ece", "log_temperature"}, "no sensitivity without both classes"
+    assert set(metrics.at_a_site(np.array([0, 2]), np.full((2, 3), 1 / 3))) == {"ece", "log_temperature"}
 
 
 def test_several_classes_are_held_against_the_rest_as_scikit_learn_does() -> None:
@@ -159,3 +159,52 @@ def test_several_classes_are_held_against_the_rest_as_scikit_learn_does() -> Non
         json.dumps(metrics.report(labels, probabilities, labels, list("abcd")), allow_nan=False)
     )
     assert np.array(shown["confusion"]).shape == (4, 4) and "roc" not in shown
+
+
+ties = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), ties), min_size=2, max_size=60))
+def test_precision_over_recall_is_scikit_learns(rows: list[tuple[int, float]]) -> None:
+    labels, scores = np.array([label for label, _ in rows]), np.array([score for _, score in rows])
+    found = metrics.average_precision(labels, scores)
+    if labels.any():
+        assert found == pytest.approx(average_precision_score(labels, scores))
+    else:
+        assert math.isnan(found)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 1), ties), min_size=2, max_size=60),
+    st.sampled_from([0.5, 0.9, 0.95, 1.0]),
+)
+def test_operating_points_are_those_of_scikit_learns_curve(
+    rows: list[tuple[int, float]], least: float
+) -> None:
+    labels, scores = np.array([label for label, _ in rows]), np.array([score for _, score in rows])
+    if len(set(labels.tolist())) < 2:
+        return
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert metrics.sensitivity_at(labels, scores, least)[0] == pytest.approx(
+        tpr[fpr <= 1 - least + 1e-9].max()
+    )
+    assert metrics.specificity_at(labels, scores, least) == pytest.approx(1 - fpr[tpr >= least - 1e-9].min())
+
+
+def test_the_report_shows_calibration_before_and_after() -> None:
+    rng = np.random.default_rng(5)
+    labels = rng.integers(0, 2, 400)
+    truth = np.where(labels == 1, 0.7, 0.3) + rng.normal(0, 0.05, 400)
+    sure = calibration.scaled(np.stack([1 - truth, truth], 1), 0.2)
+    shown = metrics.report(labels, sure, np.arange(400), ["a", "b"], 5.0)
+    assert shown["temperature"] == 5.0
+    assert shown["brier"][1] != shown["brier"][0] == pytest.approx(brier_score_loss(labels, sure[:, 1]))
+    assert (
+        sum(row[2] for row in shown["reliability"][0])
+        == sum(row[2] for row in shown["reliability"][1])
+        == 400
+    )
+    assert shown["auprc"] == pytest.approx(average_precision_score(labels, sure[:, 1]))
+    one = metrics.report(np.ones(4, int), sure[:4], np.arange(4), ["a", "b"])
+    assert one["auprc"] is one["specificity_at_95_sensitivity"] is None
+    json.dumps(one, allow_nan=False)

@@ -107,3 +107,16 @@ def test_nothing_to_predict(model_file: Path, tmp_path: Path) -> None:
     for paths in ([], [tmp_path / "empty"]):
         with pytest.raises(DataError, match="no image to predict"):
             predict(model_file, paths, "cpu")
+
+
+def test_the_temperature_that_travels_with_a_model_is_used(model_file: Path, folder: Folder) -> None:
+    data = folder(count=2)
+    plain = [row["probabilities"]["PNEUMONIA"] for row in predict(model_file, [data], "cpu")]
+    cooled = [
+        row["probabilities"]["PNEUMONIA"]
+        for row in predict(altered(model_file, temperature="2.5"), [data], "cpu")
+    ]
+    odds = [np.log(p / (1 - p)) for p in plain]
+    assert [np.log(p / (1 - p)) for p in cooled] == pytest.approx([each / 2.5 for each in odds])
+    with pytest.raises(DataError, match="says temperature 'nan', which cannot be"):
+        predict(altered(model_file, temperature="nan"), [data], "cpu")
