@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fl_protocol.errors import ConfigError, DataError
@@ -116,14 +116,22 @@ def test_a_shard_has_k_classes_at_most_and_every_class_has_an_owner() -> None:
         assert max(map(len, dealt)) <= 1.2 * min(map(len, dealt))
 
 
-@settings(suppress_health_check=[HealthCheck.filter_too_much])
-@given(images, st.integers(1, 6), st.integers(1, 3), st.integers(0, 1000))
-def test_shards_are_complete_and_disjoint(
-    rows: list[tuple[int, int]], n: int, each: int, seed: int
-) -> None:  # fmt: skip
+@st.composite
+def enough_for_shards(draw: st.DrawFn) -> tuple[list[tuple[int, int]], int, int]:
+    """Images, sites, and pieces a site: a patient for every piece, and a piece for each of the two classes."""
+    n = draw(st.integers(1, 6))
+    each = draw(st.integers(2 if n == 1 else 1, 3))
+    people = draw(st.integers(n * each, 26))
+    first = draw(st.lists(st.integers(0, 1), min_size=people, max_size=people))
+    more = draw(st.lists(st.tuples(st.integers(0, 1), st.integers(0, people - 1)), max_size=54))
+    return draw(st.permutations([*zip(first, range(people), strict=True), *more])), n, each
+
+
+@given(enough_for_shards(), st.integers(0, 1000))
+def test_shards_are_complete_and_disjoint(dealing: tuple[list[tuple[int, int]], int, int], seed: int) -> None:
+    rows, n, each = dealing
     labels, patients = columns(rows)
     people = len(set(patients))
-    assume(people >= n * each and n * each >= 2)
     dealt = parts(labels, patients, n, f"shards:{each}", seed)
     assert sorted(np.concatenate(dealt).tolist()) == list(range(len(rows)))
     assert sum(len({patients[i] for i in part}) for part in dealt) == people
