@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
-from fl_protocol.errors import ConfigError
+from fl_protocol.errors import ConfigError, HilumError
 
 PATIENCE_S = 15.0
+KILLED_S = 5.0
 PR_SET_PDEATHSIG = 1
 # Looked up here: in the child of a process with threads nothing may be loaded.
 _PRCTL = getattr(ctypes.CDLL(None), "prctl", None)
@@ -50,14 +51,30 @@ def start_child(
 
 
 def end_child(process: subprocess.Popen[bytes]) -> None:
-    """Ask a process to end; kill it if it does not."""
+    """Ask a process to end; kill it if it does not. Raises HilumError if it survives that."""
     if process.poll() is None:
         process.terminate()
         try:
             process.wait(PATIENCE_S)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            kill_child(process)
+
+
+def kill_child(process: subprocess.Popen[bytes]) -> None:
+    """End a process now. Raises HilumError if it is still there ``KILLED_S`` later."""
+    process.kill()
+    try:
+        process.wait(KILLED_S)
+    except subprocess.TimeoutExpired:
+        raise undying(process.pid) from None
+
+
+def undying(pid: int) -> HilumError:
+    """Only the kernel can hold a process that was killed, in a call to a disk or a driver that does not come back."""
+    return HilumError(
+        f"process {pid} was killed and has not ended: a disk or driver does not answer it. It ends when that does, or "
+        "with this machine's next start"
+    )
 
 
 def _environment() -> dict[str, str]:

@@ -20,6 +20,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from aggregator.children import KILLED_S, undying
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, ConfigError
 from fl_protocol.transport import BrokerOptions, probe
 
@@ -53,7 +54,7 @@ class _Running:
     port: int
 
     def alive(self) -> bool:
-        return _born(self.pid) == self.born
+        return self.born != "" and _born(self.pid) == self.born
 
 
 @dataclass(frozen=True)
@@ -68,12 +69,15 @@ class LocalBroker:
     child: subprocess.Popen[bytes] | None = field(default=None, repr=False)
 
     def stop(self) -> None:
-        """End the broker if it is ours. What it keeps for its next start stays in ``state_dir``."""
+        """End the broker if it is ours. What it keeps for its next start stays in ``state_dir``.
+
+        Raises HilumError if it survives being killed; its pid file stays then.
+        """
         if self.running is None:
             return
         _end(self.running)
         if self.child is not None:
-            self.child.wait()
+            self.child.wait(KILLED_S)
         for name in ("broker.pid", "broker.conf", "broker.log"):
             (self.state_dir / name).unlink(missing_ok=True)
 
@@ -179,7 +183,7 @@ def _await_answer(broker: LocalBroker, child: subprocess.Popen[bytes]) -> None:
 
 
 def _end(running: _Running) -> None:
-    for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, 1.0)):
+    for sign, patience_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, KILLED_S)):
         if not running.alive():
             break
         with contextlib.suppress(ProcessLookupError):
@@ -187,6 +191,8 @@ def _end(running: _Running) -> None:
         give_up = time.monotonic() + patience_s
         while running.alive() and time.monotonic() < give_up:
             time.sleep(0.01)
+    if running.alive():
+        raise undying(running.pid)
 
 
 def _born(pid: int) -> str:

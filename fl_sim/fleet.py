@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from aggregator import local_broker
-from aggregator.children import end_child, program, start_child
+from aggregator.children import end_child, kill_child, program, start_child
 from fl_sim import light_task
 from fl_sim.faults import AGGREGATOR, site
 from fl_sim.line import Line
@@ -176,16 +176,14 @@ class Fleet:
     def kill(self, name: str, away_s: float) -> None:
         """SIGKILL; it is started again after ``away_s``."""
         member = self.members[name]
-        member.process.kill()
-        member.process.wait()
+        kill_child(member.process)
         member.back_at = time.monotonic() + away_s
 
     def kill_broker(self) -> None:
         """SIGKILL of the broker; what it kept is gone too."""
         child = self.broker.child
         assert child is not None
-        child.kill()
-        child.wait()
+        kill_child(child)
         shutil.rmtree(self.broker.state_dir)
 
     def restart_broker(self) -> None:
