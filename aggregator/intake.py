@@ -18,6 +18,8 @@ from fl_protocol.transfer import WINDOW, Assembly
 SLOTS = 8
 ACK_EVERY = WINDOW // 4
 MAX_REMEMBERED = 4096
+REMEMBERED_ROUNDS = 20
+"""Verdicts of rounds that no update can join any more are told again for so many rounds; then `late` says it all."""
 STILL_S = 30.0
 """An upload that showed no chunk for so long gives its slot to one that waits."""
 PASSING = frozenset({"not_invited", "wrong_round", "bad_num_examples"})
@@ -92,6 +94,7 @@ class Intake:
         self.strays = 0
         self._uploads: OrderedDict[Key, _Upload] = OrderedDict()
         self._verdicts: OrderedDict[Key, Ack] = OrderedDict()
+        self._settled = 0
 
     def knows(self, client_id: str, transfer: str) -> bool:
         """Whether an offer of this transfer is a repeated one."""
@@ -182,6 +185,14 @@ class Intake:
             self._verdicts.popitem(last=False)
         return [SendAck(client_id, transfer, ack), *self._grant()]
 
+    def settle(self, round_number: int) -> None:
+        """No update of this round or an earlier one can count any more: verdicts on old ones are forgotten."""
+        if round_number <= self._settled:
+            return
+        self._settled, oldest = round_number, round_number - REMEMBERED_ROUNDS
+        for key in [key for key in self._verdicts if _round_in(key[1]) <= oldest]:
+            del self._verdicts[key]
+
     def forget(self, client_id: str, transfer: str) -> list[Effect]:
         """Drop an upload without a verdict (the disk was full, say): its sender will offer again."""
         self._uploads.pop((client_id, transfer), None)
@@ -222,3 +233,9 @@ class Intake:
         """Chunks held and in all, for those who watch."""
         upload = self._uploads.get((client_id, transfer))
         return (len(upload.assembly.held), upload.offer.manifest.num_chunks) if upload else None
+
+
+def _round_in(transfer: str) -> int:
+    """The round that a transfer's name tells; 0 where a peer named it as nobody should."""
+    number = transfer.partition("-")[0]
+    return int(number) if number.isdecimal() else 0

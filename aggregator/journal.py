@@ -188,8 +188,19 @@ class Journal:
 
     def records(self) -> list[dict[str, Any]]:
         """The records of all ended rounds, in order."""
+        return list(self.each_record())
+
+    def each_record(self) -> Iterator[dict[str, Any]]:
+        """The same, one at a time: a run may have had thousands."""
         rows = self._db.execute("SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY number")
-        return [json.loads(row[0]) for row in rows]
+        return (json.loads(row[0]) for row in rows)
+
+    def newest(self, most: int) -> list[dict[str, Any]]:
+        """The records of the last ``most`` ended rounds, in order."""
+        rows = self._db.execute(
+            "SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY number DESC LIMIT ?", (most,)
+        )
+        return [json.loads(row[0]) for row in rows][::-1]
 
     def unfinished(self) -> OpenRound | None:
         """The round that was under way when the process ended."""

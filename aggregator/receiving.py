@@ -93,6 +93,7 @@ class Receiving:
 
     def tick(self, now: float) -> None:
         """Time passed."""
+        self.intake.settle(self.federation.settled)
         self._perform(self.intake.tick(now))
 
     def _perform(self, effects: list[up.Effect]) -> None:

@@ -16,6 +16,8 @@ from aggregator.spool import Upload
 from fl_tasks.jobs import Evaluated
 
 REPORT_EVERY_S = 2.0
+SHARE_OF_TIME = 20
+"""The report of a long run takes a while to draw: no more than one second in so many goes into it."""
 
 
 class Recording:
@@ -25,7 +27,7 @@ class Recording:
         self._run, self._view = run, view
         self._counted = (0, 0)
         self._folded: list[Upload] = []
-        self._reported_at = 0.0
+        self._report_next_at = 0.0
         self.untidy = False
         self.holdings: Mapping[str, Mapping[str, int]] = {}
         """Images of each class by client, as the clients count them."""
@@ -66,15 +68,17 @@ class Recording:
         self._run.spool.discard(self._folded)
         self._folded = []
         self._run.spool.discard_up_to(settled)
-        if time.monotonic() - self._reported_at > REPORT_EVERY_S:
+        if time.monotonic() >= self._report_next_at:
             self.report()
 
     def report(self) -> None:
         """Write report.html; a disk that refuses it does not end the run."""
-        self._reported_at = time.monotonic()
+        began = time.monotonic()
         try:
             if self.holdings:
                 self._run.write_json(PARTS_FILE, parts_json(sorted(self.holdings.items())))
             write_report(self._run.path)
         except OSError as error:
             self._view.show(seen.Warned(f"report.html cannot be written ({error.strerror})"))
+        ended = time.monotonic()
+        self._report_next_at = ended + max(REPORT_EVERY_S, SHARE_OF_TIME * (ended - began))

@@ -18,14 +18,16 @@ from markupsafe import Markup
 
 from aggregator import charts
 from aggregator.charts import Bar, Line
-from aggregator.report_data import ABANDONED, CLOSED_SHORT, RoundLine, RunData, read_run
+from aggregator.report_data import RunData, read_run
 from aggregator.report_figure import Figure, Tile, figure_text
 from aggregator.report_judged import judged, parts, rates
+from aggregator.report_lines import ABANDONED, CLOSED_SHORT
+from aggregator.report_rounds import Stretch
 from aggregator.report_sites import site_table
 from fl_protocol.messages import FIGURE
 
 FILE_NAME = "report.html"
-MOST_ROUNDS, MOST_CLIENTS, MOST_NAMES = 300, 200, 12
+MOST_CLIENTS, MOST_NAMES = 200, 12
 PRESENCE_ROUNDS, PRESENCE_CLIENTS = 46, 30
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 SERIES = {1: "solid", 2: "dashed", 3: "dotted", 4: "dash and dot"}
@@ -49,14 +51,15 @@ def render(run: RunData, name: str) -> str:
     synthetic = run.setting("synthetic") in ("yes", "true", "1")
     suffix = " · synthetic phantoms" if synthetic else ""
     sheet, digest = style()
+    clients, rows = run.rounds.clients(), list(reversed(run.rounds.recent))
     return _template().render(
         run=run, job=run.setting("job", name), synthetic=synthetic, style=sheet, style_digest=digest,
         status=_status(run), tiles=_tiles(run), auroc=_auroc(run), auroc_title=f"AUROC{suffix}",
         learning=_learning(run, suffix), judged=judged(run, suffix), rates=rates(run), suffix=suffix, work=_work(run, suffix),
         presence=_presence(run, suffix), refusals=_refusals(run, suffix),
-        rounds=list(reversed(run.rounds))[:MOST_ROUNDS], hidden_rounds=max(0, len(run.rounds) - MOST_ROUNDS),
-        clients=run.clients[:MOST_CLIENTS], hidden_clients=max(0, len(run.clients) - MOST_CLIENTS),
-        metric_names=_metric_names(run.rounds), sites=site_table(run), parts=parts(run, suffix),
+        rounds=rows, hidden_rounds=run.rounds.count - len(rows),
+        clients=clients[:MOST_CLIENTS], hidden_clients=max(0, len(clients) - MOST_CLIENTS),
+        metric_names=_metric_names(run), sites=site_table(run), parts=parts(run, suffix),
     )  # fmt: skip
 
 
@@ -119,58 +122,41 @@ def _when(started_at: str) -> str:
 
 
 def _status(run: RunData) -> dict[str, Any]:
-    done = sum(line.done for line in run.rounds)
+    rounds, last = run.rounds, run.rounds.last
     wanted = run.setting("rounds")
     planned = int(wanted) if wanted.isdecimal() and len(wanted) < 10 else 0
-    state = "no round has ended yet" if not run.rounds else "running or paused"
-    last = run.rounds[-1] if run.rounds else None
-    if planned and (done >= planned or (last and last.done and last.number >= planned)):
+    state = "running or paused" if last else "no round has ended yet"
+    if planned and (rounds.done >= planned or (last and last.done and last.number >= planned)):
         state = "finished"
     elif last and last.outcome == ABANDONED:
         state = "last round abandoned"
     return {
-        "done": done, "planned": planned, "state": state, "good": state == "finished",
-        "bad": state == "last round abandoned", "percent": round(100 * done / planned) if planned else 0,
-        "abandoned": sum(line.outcome == ABANDONED for line in run.rounds),
-        "short": sum(line.outcome == CLOSED_SHORT for line in run.rounds),
-        "seconds": sum(line.duration_s for line in run.rounds),
-        "first": run.rounds[0].started_at if run.rounds else "",
-        "sha256": next((line.model_sha256 for line in reversed(run.rounds) if line.model_sha256), ""),
+        "done": rounds.done, "planned": planned, "state": state, "good": state == "finished",
+        "bad": state == "last round abandoned", "percent": round(100 * rounds.done / planned) if planned else 0,
+        "abandoned": rounds.abandoned, "short": rounds.short, "seconds": rounds.seconds,
+        "first": rounds.started_at, "sha256": rounds.model_sha256,
     }  # fmt: skip
-
-
-def _last(run: RunData, name: str) -> tuple[float, int] | None:
-    """The newest central value of ``name`` and its round."""
-    return next(
-        ((line.metrics[name], line.number) for line in reversed(run.rounds) if name in line.metrics), None
-    )
-
-
-def _interval(line: RoundLine) -> tuple[float, float] | None:
-    low, high = line.metrics.get("auroc_low"), line.metrics.get("auroc_high")
-    return (low, high) if low is not None and high is not None else None
 
 
 def _auroc(run: RunData) -> dict[str, Any] | None:
     """The headline: the newest AUROC with the interval that belongs to the same round."""
-    last = _last(run, "auroc")
-    if last is None:
+    line = run.rounds.central.get("auroc")
+    if line is None:
         return None
-    value, number = last
-    line = next(line for line in run.rounds if line.number == number)
-    detail = run.evaluation if run.evaluation and run.evaluation.round_number == number else None
-    interval = (detail.interval if detail else None) or _interval(line)
+    value = line.metrics["auroc"]
+    detail = run.evaluation if run.evaluation and run.evaluation.round_number == line.number else None
+    interval = (detail.interval if detail else None) or line.interval
     picture = (
         charts.spark_range("range", "AUROC with its interval", *(interval[0], value, interval[1]))
         if interval
         else ""
     )
-    return {"value": value, "round": number, "interval": interval, "svg": picture,
+    return {"value": value, "round": line.number, "interval": interval, "svg": picture,
             "images": detail.images if detail else 0, "patients": detail.patients if detail else 0}  # fmt: skip
 
 
 def _tiles(run: RunData) -> list[Tile]:
-    detail, clients = run.evaluation, run.clients
+    detail, clients, rounds = run.evaluation, run.rounds.clients(), run.rounds
     tiles = []
     if detail and detail.sensitivity is not None:
         tiles.append(
@@ -181,25 +167,27 @@ def _tiles(run: RunData) -> list[Tile]:
             )
         )
     for name, title in (("accuracy", "Accuracy"), ("loss", "Loss")):
-        if last := _last(run, name):
-            tiles.append(Tile(title, figure_text(last[0]), f"central test set, round {last[1]}"))
+        if line := rounds.central.get(name):
+            tiles.append(
+                Tile(title, figure_text(line.metrics[name]), f"central test set, round {line.number}")
+            )
     active = sum(client.accepted > 0 for client in clients)
     tiles.append(Tile("Clients", f"{active}", f"of {len(clients)} asked had an update accepted"))
-    examples = next((line.num_examples for line in reversed(run.rounds) if line.done), 0)
-    if examples:
-        tiles.append(Tile("Examples a round", f"{examples:,}", "behind the newest model; none left its site"))
-    down, up = sum(line.bytes_down for line in run.rounds), sum(line.bytes_up for line in run.rounds)
+    if rounds.num_examples:
+        note = "behind the newest model; none left its site"
+        tiles.append(Tile("Examples a round", f"{rounds.num_examples:,}", note))
+    down, up = rounds.bytes_down, rounds.bytes_up
     tiles.append(Tile("Traffic", size_text(down + up), f"{size_text(down)} down, {size_text(up)} up"))
     return tiles
 
 
 def _series(run: RunData, name: str, key: str, *, central: bool, colour: int) -> Line | None:
+    stretches = run.rounds.curve.points
     points = [
-        (float(line.number), (line.metrics if central else line.client_metrics).get(key))
-        for line in run.rounds
+        (float(each.last), (each.metrics if central else each.client_metrics).get(key)) for each in stretches
     ]
     band = (
-        [(float(line.number), *edges) for line in run.rounds if (edges := _interval(line))]
+        [(float(each.last), *edges) for each in stretches if (edges := each.interval)]
         if central and key == "auroc"
         else []
     )
@@ -217,7 +205,8 @@ def _curves(run: RunData, key: str, title: str, note: str, wanted: Mapping[str, 
     if not lines:
         return None
     svg = charts.line_chart(f"c-{key}", title, lines, floor=floor, ceiling=ceiling)
-    return Figure(title, note, svg, tuple((line.colour, line.name) for line in lines))
+    thinned = f"; one of every {run.rounds.curve.every} rounds" if run.rounds.curve.every > 1 else ""
+    return Figure(title, note + thinned, svg, tuple((line.colour, line.name) for line in lines))
 
 
 SHOWN_TOGETHER = {
@@ -232,7 +221,7 @@ SHOWN_TOGETHER = {
 
 
 def _learning(run: RunData, suffix: str) -> list[Figure]:
-    banded = any(_interval(line) for line in run.rounds)
+    banded = any(each.interval for each in run.rounds.curve.points)
     shade = "band: 95 % bootstrap interval by patient" if banded else "area under the ROC curve"
     figures = [
         _curves(run, "auroc", f"AUROC{suffix}", shade,
@@ -242,55 +231,64 @@ def _learning(run: RunData, suffix: str) -> list[Figure]:
         _curves(run, "loss", f"Loss{suffix}", "lower is better",
                 {"train_loss": "clients' training", "val_loss": "clients' validation"}, 0.0, None),
     ]  # fmt: skip
-    keys = {key for line in run.rounds for key in line.client_metrics}
-    others = sorted(key for key in keys - SHOWN_TOGETHER if not key.startswith(FIGURE))[:6]
+    others = sorted(key for key in run.rounds.client_metrics - SHOWN_TOGETHER if not key.startswith(FIGURE))[
+        :6
+    ]
     figures += [_curves(run, f"client-{i}", f"{key}{suffix}", "reported by clients, weighted by examples",
                         {key: key}, None, None) for i, key in enumerate(others)]  # fmt: skip
     return [figure for figure in figures if figure]
 
 
 def _work(run: RunData, suffix: str) -> list[Figure]:
-    """Durations by outcome and bytes by direction."""
-    if not run.rounds:
+    """Durations by outcome and bytes by direction; in a long run a bar is the mean of some rounds."""
+    rounds = run.rounds
+    if not rounds.count:
         return []
+    stretches = rounds.curve.points
     kinds = {CLOSED_SHORT: "k2", ABANDONED: "k0"}
-    spans = [Bar(line.number, [(line.duration_s, kinds.get(line.outcome, "k1"))],
-                 f"round {line.number}: {span_text(line.duration_s)}, {line.outcome}") for line in run.rounds]  # fmt: skip
-    power = min(
-        len(UNITS) - 1,
-        max(0, (len(str(max(line.bytes_down + line.bytes_up for line in run.rounds))) - 1) // 3),
-    )
+    spans = [Bar(each.last, [(each.duration_s / each.rounds, kinds.get(each.outcome, "k1"))],
+                 f"{_of(each)}: {span_text(each.duration_s / each.rounds)}, {each.outcome}") for each in stretches]  # fmt: skip
+    most = max((each.bytes_down + each.bytes_up) // each.rounds for each in stretches)
+    power = min(len(UNITS) - 1, max(0, (len(str(most)) - 1) // 3))
     unit = 1000**power
-    sizes = [Bar(line.number, [(line.bytes_down / unit, "k1"), (line.bytes_up / unit, "k3")],
-                 f"round {line.number}: {size_text(line.bytes_down)} down, {size_text(line.bytes_up)} up")
-             for line in run.rounds]  # fmt: skip
+    sizes = [Bar(each.last, [(each.bytes_down / each.rounds / unit, "k1"), (each.bytes_up / each.rounds / unit, "k3")],
+                 f"{_of(each)}: {size_text(each.bytes_down / each.rounds)} down, {size_text(each.bytes_up / each.rounds)} up")
+             for each in stretches]  # fmt: skip
     first, second = f"Duration of a round, seconds{suffix}", f"Bytes a round, {UNITS[power]}{suffix}"
-    mean = sum(line.duration_s for line in run.rounds) / len(run.rounds)
+    thinned = f"; a bar is the mean of {rounds.curve.every} rounds" if rounds.curve.every > 1 else ""
+    mean = f"mean {span_text(rounds.seconds / rounds.count)}{thinned}"
     return [
-        Figure(first, f"mean {span_text(mean)}", charts.bar_chart("c-time", first, spans, unit="s"),
+        Figure(first, mean, charts.bar_chart("c-time", first, spans, unit="s"),
                ((11, "closed"), (12, "closed short"), (10, "abandoned"))),
-        Figure(second, "as counted by the aggregator", charts.bar_chart("c-bytes", second, sizes, unit=UNITS[power]),
+        Figure(second, f"as counted by the aggregator{thinned}", charts.bar_chart("c-bytes", second, sizes, unit=UNITS[power]),
                ((11, "models down"), (13, "updates up"))),
     ]  # fmt: skip
 
 
+def _of(stretch: Stretch) -> str:
+    """Which rounds, and what a figure of several is."""
+    if stretch.rounds == 1:
+        return f"round {stretch.last}"
+    return f"rounds {stretch.first} to {stretch.last}, a round"
+
+
 def _presence(run: RunData, suffix: str) -> Figure | None:
-    lines = run.rounds[-PRESENCE_ROUNDS:]
-    names = [client.client_id for client in run.clients][:PRESENCE_CLIENTS]
+    lines, clients = list(run.rounds.recent)[-PRESENCE_ROUNDS:], run.rounds.clients()
+    names = [client.client_id for client in clients][:PRESENCE_CLIENTS]
     if not lines or not names:
         return None
-    by_number = {line.number: line for line in lines}
+    by_number = {line.number: line.parts() for line in lines}
     title = f"Who was in{suffix}"
-    hidden = [f"the last {len(lines)} rounds"] if len(lines) < len(run.rounds) else []
-    hidden += [f"the first {len(names)} clients by name"] if len(names) < len(run.clients) else []
+    hidden = [f"the last {len(lines)} rounds"] if len(lines) < run.rounds.count else []
+    hidden += [f"the first {len(names)} clients by name"] if len(names) < len(clients) else []
     svg = charts.presence_chart(
-        "c-who", title, names, list(by_number), lambda name, n: by_number[n].parts.get(name, "")
+        "c-who", title, names, list(by_number), lambda name, n: by_number[n].get(name, "")
     )
     return Figure(title, " of ".join(hidden) or "every client in every round", svg)
 
 
 def _refusals(run: RunData, suffix: str) -> Figure | None:
-    rows = run.refusals()
+    rows = run.rounds.refusals()
     if not rows:
         return None
     title = f"Refusals by reason{suffix}"
@@ -301,8 +299,8 @@ def _refusals(run: RunData, suffix: str) -> Figure | None:
     )
 
 
-def _metric_names(rounds: Sequence[RoundLine]) -> list[str]:
+def _metric_names(run: RunData) -> list[str]:
     """Columns of the table of rounds: the central metrics, in the order people look for them."""
-    found = {name for line in rounds for name in line.metrics} - {"auroc_low", "auroc_high"}
+    found = set(run.rounds.central) - {"auroc_low", "auroc_high"}
     known = [name for name in ("auroc", "accuracy", "loss") if name in found]
     return known + sorted(found - set(known))[:4]

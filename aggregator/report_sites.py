@@ -39,29 +39,21 @@ class SiteTable:
 
 def site_table(run: RunData) -> SiteTable | None:
     """The newest figures of every site; None if no site ever shared any."""
-    newest: dict[str, int] = {}
-    first: dict[str, float] = {}
-    told: dict[tuple[str, int], dict[str, float]] = {}
-    for line in run.rounds:
-        for client_id, figures in line.sites.items():
-            newest[client_id] = line.number
-            told[client_id, line.number] = dict(figures)
-            if "auroc" in figures:
-                first.setdefault(client_id, figures["auroc"])
-    if not newest:
+    told = run.rounds.sites
+    if not told:
         return None
-    found = {name for client_id, number in newest.items() for name in told[client_id, number]}
+    found = {name for news in told.values() for name in news.figures}
     found -= {*COUNTS, UNSHOWN}
     names = [name for name in KNOWN if name in found]
     names += sorted(found - set(KNOWN))[: MOST_COLUMNS - len(names)]
     rows = tuple(
         SiteRow(
-            client_id, number,
-            tuple(int(value) if (value := told[client_id, number].get(name)) is not None else None for name in COUNTS),
-            tuple(told[client_id, number].get(name) for name in names), first.get(client_id),
+            client_id, news.number,
+            tuple(int(value) if (value := news.figures.get(name)) is not None else None for name in COUNTS),
+            tuple(news.figures.get(name) for name in names), news.first,
         )
-        for client_id, number in sorted(newest.items())
+        for client_id, news in sorted(told.items())
     )  # fmt: skip
-    silent = {client.client_id for client in run.clients if client.accepted} - set(newest)
+    silent = {client.client_id for client in run.rounds.clients() if client.accepted} - set(told)
     titles = tuple(TITLES.get(name, charts.short(name, 20)) for name in names)
     return SiteTable(titles, rows[:MOST_SITES], max(0, len(rows) - MOST_SITES), tuple(sorted(silent)))

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -154,10 +154,11 @@ class RunDirectory:
         draft.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
         draft.replace(self.path / name)
 
-    def write_rounds(self, records: Sequence[dict[str, Any]]) -> None:
+    def write_rounds(self, records: Iterable[dict[str, Any]]) -> None:
         """rounds.jsonl from the journal: after a restart it may lack a line, or hold half of one."""
         draft = self.path / f".rounds.{os.getpid()}.tmp"
-        draft.write_text("".join(_line(record) for record in records), "utf-8")
+        with draft.open("w", encoding="utf-8") as file:
+            file.writelines(_line(record) for record in records)
         draft.replace(self.path / "rounds.jsonl")
 
     def append_round(self, record: dict[str, Any]) -> None:

@@ -25,7 +25,6 @@ from aggregator.federation import Federation, Phase
 from aggregator.global_models import Folded, GlobalModels
 from aggregator.intake import Intake
 from aggregator.membership import Membership, Send
-from aggregator.presence import Presence
 from aggregator.probing import answers
 from aggregator.publisher import Publisher
 from aggregator.receiving import Receiving
@@ -81,12 +80,13 @@ class Server:
         self.ended: HilumError | None = None
         self.finished = False
         self.bytes_down = self.bytes_up = 0
-        self.presence = Presence(job, instance, self.publish)
+        self._seq = self._connection = self._said = 0
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
         self.recording = Recording(run, view)
         self._told: set[tuple[str, str]] = set()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0
+        self._announced: msg.RoundState | None = None
         self._refresh_at = 0.0
         self.watcher: Callable[[Server], None] = lambda _server: None
         """Looks at us now and then, in our own thread."""
@@ -154,7 +154,9 @@ class Server:
     def _refresh(self, now: float) -> None:
         """Let those who only look see how far the round is."""
         self._refresh_at = now + REFRESH_S
-        self.presence.announce(self.federation.state(), again=False)
+        state = self.federation.state()
+        if state != self._announced:
+            self._announce(state)
         self.watcher(self)
 
     def _take(self, item: Any, now: float) -> None:
@@ -228,12 +230,21 @@ class Server:
 
         In this order, since an edge that sees us online and an ended run of the past would take its leave.
         """
-        self.presence.connected(connected.number)
+        self._connection, self._said = connected.number, 0
         self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
         self.transport.subscribe([*topics.aggregator_filters(self.job), topics.manifest_filter(self.job)])
         self.models.publish(self.federation.base)
-        self.presence.announce(self.federation.state())
-        self.presence.say_online()
+        self._announce(self.federation.state())
+        self._say_online()
+
+    def _say_online(self, echo: str | None = None) -> None:
+        birth = self._in_sequence(msg.AggregatorState(True, self.instance, echo))
+        self.publish(str(Topic(self.job, Kind.AGG)), encode(birth), retain=True)
+
+    def _in_sequence(self, state: msg.AggregatorState) -> msg.AggregatorState:
+        numbered = dataclasses.replace(state, seq=msg.state_seq(self._connection, self._said))
+        self._said += 1
+        return numbered
 
     # --- frames -------------------------------------------------------------------------------------------------
 
@@ -299,7 +310,7 @@ class Server:
     def _answer_probe(self, topic: Topic, probe: msg.Probe) -> None:
         for address, answer in answers(topic, probe, self.instance, self.membership, time.time()):
             if isinstance(answer, msg.AggregatorState):
-                self.presence.say_online(answer.echo)
+                self._say_online(answer.echo)
             else:
                 self.publish(str(address), encode(answer))
 
@@ -307,7 +318,7 @@ class Server:
         if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
             self._on_other_aggregator(message)
         elif isinstance(message, msg.AggregatorState) and not message.online:
-            self.presence.say_online()  # our own last will, of a connection that is over
+            self._say_online()  # our own last will, of a connection that is over
         elif isinstance(message, Manifest) and message.digest == topic.digest:
             self.models.found(topic.digest, message, self.federation.base)
 
@@ -316,7 +327,7 @@ class Server:
         if other.online and other.instance < self.instance:
             self.ended = AccessRefused(f"another aggregator has taken over job {self.job!r}")
             return
-        self.presence.say_online()
+        self._say_online()
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -337,6 +348,14 @@ class Server:
 
     def _send(self, client_id: str, message: msg.Message) -> None:
         self.publish(str(Topic(self.job, Kind.CONTROL, client=client_id)), encode(message))
+
+    def _announce(self, state: msg.RoundState) -> None:
+        self._announced = state
+        self.publish(str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), retain=True)
+
+    def _stamped(self, state: msg.RoundState) -> msg.RoundState:
+        self._seq += 1
+        return dataclasses.replace(state, instance=self.instance, seq=self._seq)
 
     def _apply(self, effects: list[ev.Effect]) -> None:
         """Perform effects in order; each kind has one method. A round's updates are kept in one commit, before any
@@ -370,7 +389,7 @@ class Server:
         self.receiving.answer(effect)
 
     def _perform_announce(self, effect: ev.Announce) -> None:
-        self.presence.announce(effect.state)
+        self._announce(effect.state)
         if effect.state.phase == msg.WAITING:
             self._tell_waiting()
 
@@ -447,7 +466,14 @@ class Server:
         state = self.federation.state()
         if not self.finished:
             state = dataclasses.replace(state, phase=msg.STOPPED)
-        return self.presence.farewell(state)
+        return [
+            (str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), True),
+            (
+                str(Topic(self.job, Kind.AGG)),
+                encode(self._in_sequence(msg.AggregatorState(False, self.instance))),
+                True,
+            ),
+        ]
 
 
 PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {

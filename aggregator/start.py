@@ -76,9 +76,8 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         base = _base_model(settings, folder, tasks, inbox, view)
         config, job = settings.config, settings.job
         folder.write_json("config.json", settings.effective | _synthetic(settings))
-        records = folder.journal.records()
-        folder.write_rounds(records)
-        federation = Federation(config, base, records)
+        folder.write_rounds(folder.journal.each_record())
+        federation = Federation(config, base, folder.journal.records())
         scoring = None
         if settings.eval_data is not None:
             cache = str(folder.path / "cache")
@@ -90,7 +89,7 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
             job, secrets.token_hex(8), folder, federation, settings.strategy, view, scoring, inbox
         )
         if settings.page is not None:
-            settings.page.begin(records)
+            settings.page.begin(folder.journal.each_record())
             server.watcher = settings.page.look
         _tell_resumed(folder, config, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
@@ -113,8 +112,8 @@ def _synthetic(settings: RunSettings) -> dict[str, dict[str, Any]]:
 
 
 def _tell_resumed(folder: RunDirectory, config: FederationConfig, view: seen.View) -> None:
-    unfinished, records = folder.journal.unfinished(), folder.journal.records()
-    done = records[-1]["round"] if records else 0
+    unfinished, newest = folder.journal.unfinished(), folder.journal.newest(1)
+    done = newest[-1]["round"] if newest else 0
     if unfinished is not None:
         view.show(seen.Resumed(unfinished.number, config.rounds, len(unfinished.accepted)))
     elif done >= config.rounds:
@@ -194,7 +193,10 @@ def _name_model(folder: RunDirectory, draft: Path, *, control_variates: bool) ->
 def _serve(
     server: Server, broker: BrokerOptions, inbox: queue.Queue[Any], connect_timeout_s: float
 ) -> None:  # fmt: skip
-    will = Will(server.presence.topic, server.presence.last_words)
+    def last_words(connection: int) -> bytes:
+        return encode(msg.AggregatorState(False, server.instance, seq=msg.state_seq(connection)))
+
+    will = Will(str(Topic(server.job, Kind.AGG)), last_words)
     client_id = f"{AGGREGATOR}-{server.job[:32]}-{server.instance[:8]}"
     with _stopped_by_signals(server) as caught:
         transport = MqttTransport(broker, client_id, None, partial(inbox.put, timeout=0.2))

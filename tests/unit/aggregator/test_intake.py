@@ -290,3 +290,21 @@ def test_the_strategy_may_have_something_against_an_update() -> None:
     transfer = transfer_id(1, offer.manifest.digest)
     assert intake.misfit(transfer, offer) == "no_local_steps"
     assert intake.misfit(transfer, replace(offer, metrics={"local_steps": 3.0})) is None
+
+
+def test_verdicts_of_rounds_long_past_are_forgotten() -> None:
+    """However many rounds a run has, and whatever a peer calls its transfers."""
+    intake = intake_for(SMALL)
+    held = []
+    for number in range(1, 1001):
+        for client in ("a", "b"):
+            transfer, offer = offer_of(SMALL, round_number=number)
+            intake.offered(client, transfer, offer)
+            intake.answer(client, transfer, "accepted")
+        intake.answer("mallory", f"no-round-{number}", "rejected", "bad_transfer")
+        intake.settle(number - 1)
+        held.append(len(intake._verdicts))
+    assert max(held) <= 3 * (up.REMEMBERED_ROUNDS + 1)
+    newest, _ = offer_of(SMALL, round_number=1000)
+    oldest, _ = offer_of(SMALL, round_number=1)
+    assert intake.knows("a", newest) and not intake.knows("a", oldest)

@@ -188,7 +188,7 @@ def test_clients_are_tallied_by_what_they_did(tmp_path: Path) -> None:
     a_run(tmp_path, [record(1), record(2, accepted=["a"], stragglers=["b"]),
                      record(3, cohort=["a", "b", "c"], accepted=["b"], client_examples={"b": 40},
                             rejected=[{"client_id": "a", "reason": "bad_shape"}])])  # fmt: skip
-    a, b, c = read_run(tmp_path).clients
+    a, b, c = read_run(tmp_path).rounds.clients()
     assert (a.cohort, a.accepted, a.late, a.rejected, a.missing) == (3, 2, 0, 1, 0)
     assert (b.accepted, b.late, b.examples) == (2, 1, 40)
     assert (c.cohort, c.missing) == (1, 1)
