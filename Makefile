@@ -1,11 +1,12 @@
 # make demo                      a whole federation on this machine, on synthetic phantoms
 # make demo DATA=DIR             the same on DIR/{train,test}/{NORMAL,PNEUMONIA}
-# make check test                what CI runs (.ci/run)
+# make check test                what CI runs (.ci/run); TESTS_AT_ONCE=0: in one process
 
 CLIENTS = 3
 ROUNDS = 5
 DATA =
 BENCH_TMP = /tmp/hilum-bench
+TESTS_AT_ONCE = 3
 CHAOS_MINUTES = 30
 CHAOS_SEED = 0
 
@@ -38,7 +39,7 @@ format: $(READY)
 
 test: setup
 	@.ci/setup tests
-	@exec .venv/bin/pytest $(PYTEST_ARGS)
+	@exec .venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadgroup $(PYTEST_ARGS)
 
 bench: setup
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import queue
+import random
 import shutil
 import socket
 import subprocess
@@ -27,10 +28,17 @@ AS_OURSELVES = ["user root"] if os.getuid() == 0 else []
 E = TypeVar("E")
 
 
+PORTS = range(10_000, 30_000)
+"""Below those that a system hands out by itself: a broker that is down for a moment finds its port free again, whatever
+the tests beside it connect to."""
+
+
 def free_port() -> int:
-    """A loopback port on which nobody listens."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+    """A loopback port on which nobody listens, and which nobody else is likely to choose."""
+    while True:
+        port = random.SystemRandom().choice(PORTS)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def program(name: str) -> str:

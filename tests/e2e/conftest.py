@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from PIL import Image
 
 from fl_tasks.phantoms import draw
 from tests.broker.test_access import issue, openssl, password_file
-from tests.brokers import Broker, free_port, mosquitto, running, shipped_mosquitto
+from tests.brokers import Broker, mosquitto, running, shipped_mosquitto
 from tests.e2e.processes import Program, Programs
 
 
@@ -72,9 +73,11 @@ def secure(tmp_path_factory: pytest.TempPathFactory, papers: Path) -> Iterator[B
 
 
 @pytest.fixture(scope="session")
-def closed_port() -> int:
-    """A port on which nobody listens."""
-    return free_port()
+def closed_port() -> Iterator[int]:
+    """A port on which nobody listens: held, so that nobody else takes it."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 @pytest.fixture

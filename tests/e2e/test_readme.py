@@ -18,7 +18,8 @@ from fl_tasks.phantoms import write_phantoms
 from tests.brokers import Broker
 from tests.e2e.processes import Program, clean_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# Each block goes on from what those before it left: one process runs them all.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("readme")]
 
 ROOT = Path(__file__).parents[2]
 XRAYS = ROOT.parent / "shared" / "data" / "chest_xray"
