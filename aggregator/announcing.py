@@ -25,7 +25,7 @@ def round_state(
         base=base,
         task=config.task,
         model=config.model,
-        plan=config.plan,
+        plan=config.plan_of(current.number if current else past.rounds_done + 1),
         image_size=config.image_size,
         quorum=current.quorum if current else 0,
         min_clients=needed,

@@ -11,15 +11,11 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from aggregator import options as opt
-from aggregator.cohort import Share
 from aggregator.console import make_view
-from aggregator.events import FederationConfig
-from aggregator.strategies.options import split_options
-from aggregator.strategies.registry import get_strategy, shown_options
-from aggregator.strategy import Strategy
+from aggregator.rule import effective, rule_of
 from fl_protocol import commandline as cl
+from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError
-from fl_protocol.messages import Plan
 from fl_protocol.topics import checked_name
 from fl_tasks.defaults import DEFAULT_TASK, defaults_for
 from fl_tasks.jobs import EVAL
@@ -31,9 +27,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-MOST = 10**8
-"""Seconds (three years) or rounds. The bounds of what goes to the clients are those of fl_protocol.messages."""
 
 StatusBrokerOption = Annotated[
     str, cl.option("broker", "Broker to ask.", metavar="HOST[:PORT]", rich_help_panel=cl.BROKER)
@@ -58,14 +51,22 @@ def start(
     strategy_option: opt.StrategyOptionsOption = None,
     min_clients: opt.MinClientsOption = 2,
     cohort: opt.CohortOption = "1.0",
+    sampling: opt.SamplingOption = "uniform",
     eval_cohort: opt.EvalCohortOption = None,
     quorum: opt.QuorumOption = "0.66",
     grace: opt.GraceOption = 60.0,
     deadline: opt.DeadlineOption = 3600.0,
     retries: opt.RetriesOption = 2,
+    best_by: opt.BestByOption = None,
+    early_stop: opt.EarlyStopOption = None,
     local_epochs: opt.LocalEpochsOption = None,
+    local_steps: opt.LocalStepsOption = None,
+    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
+    learning_rate_schedule: opt.LearningRateScheduleOption = "constant",
+    proximal_mu: opt.ProximalMuOption = None,
+    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
     image_size: opt.ImageSizeOption = None,
     seed: opt.SeedOption = 0,
     init: opt.InitOption = None,
@@ -92,50 +93,7 @@ def start(
     reached, publishes the result, and so on. Ctrl-C stops it; the same command
     goes on where it stopped.
     """
-    defaults = defaults_for(task)
-    rule = get_strategy(strategy, split_options(strategy_option or ()))
-    config = FederationConfig(
-        rounds=at_least(rounds, 1, "--rounds"),
-        min_clients=at_least(min_clients, 1, "--min-clients"),
-        cohort=Share.parse(cohort, "--cohort"),
-        eval_cohort=Share.parse(eval_cohort, "--eval-cohort") if eval_cohort is not None else None,
-        quorum=Share.parse(quorum, "--quorum"),
-        grace_s=at_least(grace, 0.0, "--grace"),
-        deadline_s=at_least(deadline, 0.1, "--deadline"),
-        retries=at_least(retries, 0, "--retries"),
-        seed=at_least(seed, 0, "--seed", 2**63 - 1),
-        task=task,
-        model=model or defaults.model,
-        image_size=at_least(
-            image_size if image_size is not None else defaults.image_size, 8, "--image-size", 4096
-        ),
-        plan=rule.plan(
-            Plan(
-                local_epochs=at_least(
-                    local_epochs if local_epochs is not None else defaults.local_epochs,
-                    1,
-                    "--local-epochs",
-                    10_000,
-                ),
-                batch_size=at_least(
-                    batch_size if batch_size is not None else defaults.batch_size, 1, "--batch-size", 65_536
-                ),
-                learning_rate=at_least(
-                    learning_rate if learning_rate is not None else defaults.learning_rate,
-                    0.0,
-                    "--learning-rate",
-                    1e6,
-                ),
-                seed=seed,
-                momentum=defaults.momentum,
-                weight_decay=defaults.weight_decay,
-            )
-        ),
-        evaluate=eval_data is not None,
-        max_staleness=rule.max_staleness,
-    )
-    check_quorum(config)
-    check_updates(config, rule)
+    config, rule = rule_of(ctx.params, evaluate=eval_data is not None)
     checked_name(job, "--job")
     given = (
         cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
@@ -155,7 +113,7 @@ def start(
         device=device,
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
-        effective=effective(cl.effective_settings(ctx), config, shown_options(rule)),
+        effective=effective(cl.effective_settings(ctx), config, rule),
     )
     check_files(settings)
     page = None
@@ -283,22 +241,6 @@ def doctor(
     raise typer.Exit(present(examine(place), "a start", sys.stdout, to_json=as_json))
 
 
-def at_least(value: Any, lowest: Any, name: str, highest: Any = MOST) -> Any:
-    """``value``, unless it is outside ``lowest`` to ``highest``: then a ConfigError that names the option."""
-    if value > highest:
-        raise ConfigError(f"{name} {value} is too large: give at most {highest}")
-    if not value >= lowest:  # also not a number
-        raise ConfigError(f"{name} {value} is too small: give at least {lowest}")
-    return value
-
-
-def check_quorum(config: FederationConfig) -> None:
-    """Raises ConfigError for a quorum that no round could ever reach."""
-    quorum, cohort = config.quorum.count, config.cohort.count
-    if quorum is not None and cohort is not None and quorum > cohort:
-        raise ConfigError(f"--quorum {quorum} is above --cohort {cohort}: no round could ever close")
-
-
 def check_files(settings: Any) -> None:
     """Raises ConfigError or DataError for files and folders that cannot work, before anything is started."""
     from fl_protocol.modelfile import read_header
@@ -308,32 +250,6 @@ def check_files(settings: Any) -> None:
         read_header(Path(settings.init))
     if settings.eval_data is not None and settings.config.task in HAS_LAYOUT:
         quick_check(settings.eval_data, EVAL, settings.config.task)
-
-
-def check_updates(config: FederationConfig, strategy: Strategy) -> None:
-    """Raises ConfigError if a round could close with fewer updates than the strategy can work with."""
-    fewest = config.quorum.of(config.cohort.of(config.min_clients))
-    if fewest < strategy.min_updates:
-        raise ConfigError(
-            f"--strategy {strategy.name} with these options needs {strategy.min_updates} updates a round, and a "
-            f"round could close with {fewest}: give --quorum {strategy.min_updates}"
-        )
-
-
-def effective(
-    settings: dict[str, dict[str, Any]], config: FederationConfig, strategy_options: dict[str, Any]
-) -> dict[str, dict[str, Any]]:
-    """The settings with the task's own defaults, and the strategy's, filled in."""
-    settings.setdefault("strategy_option", {"source": "default"})["value"] = strategy_options
-    filled = {
-        "local_epochs": config.plan.local_epochs, "batch_size": config.plan.batch_size,
-        "learning_rate": config.plan.learning_rate, "model": config.model, "image_size": config.image_size,
-        "momentum": config.plan.momentum, "weight_decay": config.plan.weight_decay,
-    }  # fmt: skip
-    for name, value in filled.items():
-        if settings.get(name, {}).get("value") is None:
-            settings[name] = {"value": value, "source": "task default"}
-    return settings
 
 
 def main() -> NoReturn:

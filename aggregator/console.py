@@ -164,12 +164,21 @@ class ConnectionRestored:
 
 
 @dataclass(frozen=True)
+class EndedEarly:
+    """The run ends before its last round; ``reason`` says why."""
+
+    round_number: int
+    reason: str
+
+
+@dataclass(frozen=True)
 class Finished:
-    """``report`` is the address of report.html, ``model`` the path of the global model."""
+    """``report`` is the address of report.html, ``model`` and ``best`` are paths of the global and the best model."""
 
     rounds: int
     report: str = ""
     model: str = ""
+    best: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +189,8 @@ class Warned:
 Event = (
     BrokerStarted | JoinLine | WaitedForClients | ClientJoined | ClientLeft | ClientRefused | RoundOpened
     | TrainingAdvanced | UploadAdvanced | UpdateAccepted | UpdateRejected | UpdateLate | ClientDeclined
-    | AggregationStarted | Evaluated | RoundEnded | Resumed | ConnectionLost | ConnectionRestored | Finished | Warned
+    | AggregationStarted | Evaluated | RoundEnded | Resumed | ConnectionLost | ConnectionRestored | EndedEarly | Finished
+    | Warned
 )  # fmt: skip
 
 
@@ -292,7 +302,11 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
     Resumed: lambda e: f"resumed {pairs(round=e.round_number, rounds=e.rounds, held=e.held)}",
     ConnectionLost: lambda e: f"broker lost {pairs(reason=e.reason)}",
     ConnectionRestored: lambda e: f"broker back {pairs(broker=e.address)}",
-    Finished: lambda e: f"finished {pairs(rounds=e.rounds, model=e.model or None, report=e.report or None)}",
+    EndedEarly: lambda e: f"round={e.round_number} {clean(e.reason, 400)}",
+    Finished: lambda e: (
+        "finished "
+        + pairs(rounds=e.rounds, model=e.model or None, best=e.best or None, report=e.report or None)
+    ),
     Warned: lambda e: f"warning: {clean(e.text, 400)}",
 }
 """A line for every event; a test holds the table to the union."""

@@ -181,7 +181,7 @@ def _joined_text(event: c.ClientJoined) -> Text:
 
 def _finished_text(event: c.Finished) -> Text:
     text = Text(f"done    {event.rounds} rounds", "bold green")
-    for word, value in (("model   ", event.model), ("report  ", event.report)):
+    for word, value in (("model   ", event.model), ("best    ", event.best), ("report  ", event.report)):
         text = Text.assemble(text, (f"\n{word}", "dim"), clean(value, 400)) if value else text
     return text
 
@@ -207,6 +207,7 @@ _LASTING: dict[type[Any], Callable[[Any], Text]] = {
         ("- ", "yellow"), clean(e.client_id, 64), (f"  {clean(e.how)}", "dim")
     ),
     c.RoundEnded: lambda e: _record_text(e.record),
+    c.EndedEarly: lambda e: Text(clean(e.reason, 400), "yellow"),
     c.Finished: _finished_text,
 }
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from aggregator.cohort import Share
+from aggregator.best import Best, EarlyStop
+from aggregator.cohort import UNIFORMLY, Sampling, Share
 from aggregator.round import Update
+from aggregator.schedule import Schedules
 from fl_protocol.messages import Plan, RoundState
 
 
 @dataclass(frozen=True)
 class FederationConfig:
-    """The rule of a run. ``plan`` is what clients train by; ``evaluate`` says that rounds are scored centrally."""
+    """The rule of a run. ``plan`` is what clients train by, as ``schedules`` change it from round to round;
+    ``evaluate`` says that rounds are scored centrally.
+    """
 
     rounds: int
     min_clients: int
@@ -31,6 +35,15 @@ class FederationConfig:
     """How many of those present score a round's base model; None: its cohort does."""
     max_staleness: int = 0
     """So many rounds behind an update may be and still be folded in; 0 for a synchronous strategy."""
+    schedules: Schedules = field(default_factory=Schedules)
+    sampling: Sampling = UNIFORMLY
+    best_by: str | None = None
+    """The metric by which the best model is chosen; None: the first there is of aggregator.best.USUAL."""
+    early_stop: EarlyStop | None = None
+
+    def plan_of(self, round_number: int) -> Plan:
+        """How clients train in that round, the same whenever it is asked."""
+        return self.schedules.plan(self.plan, min(max(1, round_number), self.rounds), self.rounds)
 
 
 # --- events, past tense -------------------------------------------------------------------------------------
@@ -202,6 +215,13 @@ class KeepRecord:
 
 
 @dataclass(frozen=True)
+class KeepBest:
+    """best.safetensors is this model: the best of those that were scored. Said again when a run goes on."""
+
+    best: Best
+
+
+@dataclass(frozen=True)
 class Abandon:
     """An attempt failed; ``again`` tells whether another follows."""
 
@@ -214,7 +234,9 @@ class Abandon:
 
 @dataclass(frozen=True)
 class Finish:
-    """All rounds have ended."""
+    """All rounds have ended, or (``reason``) no more of them are worth while."""
+
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -225,6 +247,6 @@ class Fail:
 
 
 Effect = (
-    KeepRound | KeepUpdate | Answer | Announce | Aggregate | AdoptModel | Evaluate | KeepRecord | Abandon | Finish
-    | Fail
+    KeepRound | KeepUpdate | Answer | Announce | Aggregate | AdoptModel | Evaluate | KeepRecord | KeepBest | Abandon
+    | Finish | Fail
 )  # fmt: skip

@@ -4,7 +4,7 @@
     OPEN         a round is announced, updates arrive
     AGGREGATING  the round is closed, its updates are folded
     EVALUATING   the new model is published and scored
-    FINISHED     all rounds have ended
+    FINISHED     all rounds have ended, or no more of them are worth while
     FAILED       a round was abandoned after its last attempt
 
 Events and a time go in, ordered effects come out: what must be on disk comes before what tells the world.
@@ -14,12 +14,13 @@ The table TRANSITIONS at the end says which event is handled in which phase; wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
 
 from aggregator.announcing import round_state
+from aggregator.best import Course
 from aggregator.cohort import draw, draw_evaluators
 from aggregator.events import (
     Abandon,
@@ -39,6 +40,7 @@ from aggregator.events import (
     FederationConfig,
     Finish,
     FrameRefused,
+    KeepBest,
     KeepRecord,
     KeepRound,
     KeepUpdate,
@@ -76,13 +78,16 @@ class Federation:
     """One job from its first to its last round."""
 
     def __init__(
-        self, config: FederationConfig, base: str, records: Sequence[dict[str, Any]] = ()
+        self, config: FederationConfig, base: str, records: Iterable[dict[str, Any]] = ()
     ) -> None:  # fmt: skip
-        """``base`` is the digest of the global model, ``records`` are those of all rounds that have ended."""
+        """``base`` is the digest of the global model, ``records`` are those of all rounds that have ended, in order."""
         self.config = config
         self.base = base
         self.phase = Phase.WAITING
-        self.past = Past(config.max_staleness, records)
+        self.past, self.course = Past(config.max_staleness), Course(config.best_by, config.early_stop)
+        for record in records:
+            self.past.add(record)
+            self.course.add(record)
         self.present: dict[str, int] = {}
         self.round: Round | None = None
         self._attempt = 1
@@ -109,10 +114,12 @@ class Federation:
         Durations begin anew: a round that was open has its whole deadline again. Its cohort is presumed alive
         until the broker or the clock says otherwise, so that a restart ends in the model of no restart.
         """
-        if self.rounds_done >= self.config.rounds:
-            return self._finish()
-        if unfinished is None:
-            return [self._announcement()]
+        again: list[Effect] = [KeepBest(self.course.best)] if self.course.best else []
+        if self.is_over:
+            return again + self._finish()
+        return again + (self._go_on(unfinished, now) if unfinished is not None else [self._announcement()])
+
+    def _go_on(self, unfinished: OpenRound, now: float) -> list[Effect]:
         self.round = Round(
             unfinished.number, unfinished.attempt, frozenset(unfinished.cohort), unfinished.base,
             unfinished.quorum, self.config.grace_s, self.config.deadline_s, now,
@@ -259,11 +266,11 @@ class Federation:
             Outcome.CLOSED if set(self.round.accepted) == set(self.round.cohort) else Outcome.CLOSED_SHORT
         )
         finite = {key: value for key, value in (event.metrics or {}).items() if math.isfinite(value)}
-        record = self._end_round(outcome, now, finite or None)
-        if self.rounds_done >= self.config.rounds:
-            return [record, *self._finish()]
+        ended = self._end_round(outcome, now, finite or None)
+        if self.is_over:
+            return [*ended, *self._finish()]
         ahead = self._advance(now)
-        return [record, *(ahead or [self._announcement()])]
+        return [*ended, *(ahead or [self._announcement()])]
 
     # --- steps --------------------------------------------------------------------------------------------
 
@@ -294,7 +301,8 @@ class Federation:
         size = self.config.cohort.of(len(self._at_hand))
         cohort = draw(
             self.present, size, seed=self.config.seed, round_number=number, attempt=self._attempt,
-            keep=[update.client_id for update in carried if not update.staleness],
+            keep=[update.client_id for update in carried if not update.staleness], sampling=self.config.sampling,
+            losses=self.past.losses,
         )  # fmt: skip
         refusals = self._abandoned.refusals if self._abandoned else self._refusals_between
         self._abandoned, self._refusals_between = None, {}
@@ -353,22 +361,34 @@ class Federation:
             f"round {number} was abandoned: {held} updates of the {self.round.quorum} needed, "
             f"after {attempt} attempt{'s' if attempt > 1 else ''}"
         )
-        record = self._end_round(Outcome.ABANDONED, now, None)
+        ended = self._end_round(Outcome.ABANDONED, now, None)
         self.phase = Phase.FAILED
-        return [told, record, self._announcement(), Fail(self._reason)]
+        return [told, *ended, self._announcement(), Fail(self._reason)]
 
-    def _end_round(self, outcome: Outcome, now: float, metrics: dict[str, float] | None) -> KeepRecord:
+    def _end_round(self, outcome: Outcome, now: float, metrics: dict[str, float] | None) -> list[Effect]:
         assert self.round is not None
         since = self._opened_first if self._opened_first is not None else now
         record = record_of(self.round, outcome, self.base, round(now - since, 4), metrics)
+        better = self.course.add(record)
+        if self.course.best is not None:
+            record["best"] = self.course.best.as_json()
         self.past.add(record)
+        if self.course.verdict and self.rounds_done < self.config.rounds:
+            record["ended_early"] = self.course.verdict
         self.round, self._attempt, self._opened_first = None, 1, None
         self.phase = Phase.WAITING
-        return KeepRecord(record)
+        return [KeepRecord(record), *([KeepBest(better)] if better else [])]
+
+    @property
+    def is_over(self) -> bool:
+        """Whether no round is left, or none that is worth while."""
+        return self.rounds_done >= self.config.rounds or bool(self.course.verdict)
 
     def _finish(self) -> list[Effect]:
         self.phase = Phase.FINISHED
-        return [self._announcement(), Finish()]
+        if self.rounds_done < self.config.rounds:
+            self._reason = f"ended early: {self.course.verdict}"
+        return [self._announcement(), Finish(self._reason)]
 
     # --- what the world is told -----------------------------------------------------------------------------
 

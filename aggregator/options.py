@@ -1,4 +1,4 @@
-"""The options of ``fl-agg start``, in the order of its ``--help``; cli.py puts them together."""
+"""The options of ``fl-agg start``, which ``fl-sim`` shares; the commands put them together."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ CohortOption = Annotated[
         rich_help_panel=ROUND,
     ),
 ]
+SamplingOption = Annotated[
+    str,
+    cl.option(
+        "sampling",
+        "How a cohort is drawn: uniform, by-size (in proportion to examples), or power-of-choice:D (of D candidates by "
+        "size those with the highest loss).",
+        metavar="RULE",
+        rich_help_panel=ROUND,
+    ),
+]
 EvalCohortOption = Annotated[
     str | None,
     cl.option(
@@ -82,12 +92,50 @@ DeadlineOption = Annotated[
 RetriesOption = Annotated[
     int, cl.option("retries", "How often a round without quorum is tried again.", rich_help_panel=ROUND)
 ]
+BestByOption = Annotated[
+    str | None,
+    cl.option(
+        "best-by",
+        "Metric by which best.safetensors is chosen: a central one, or client_eval_NAME, measured by the sites (default: "
+        "auroc, else accuracy, else loss, central ones first).",
+        metavar="METRIC",
+        rich_help_panel=ROUND,
+    ),
+]
+EarlyStopOption = Annotated[
+    str | None,
+    cl.option(
+        "early-stop",
+        "End the run after so many rounds in succession that were no better by that metric, or not by more than "
+        "MIN_DELTA.",
+        metavar="PATIENCE[:MIN_DELTA]",
+        rich_help_panel=ROUND,
+    ),
+]
 LocalEpochsOption = Annotated[
     int | None,
     cl.option(
         "local-epochs",
         "Passes over its own data that a client makes in a round (default: the task's).",
         metavar="N",
+        rich_help_panel=TRAINING,
+    ),
+]
+LocalStepsOption = Annotated[
+    int | None,
+    cl.option(
+        "local-steps",
+        "Batches that a client trains on in a round, whatever it holds, in place of --local-epochs.",
+        metavar="N",
+        rich_help_panel=TRAINING,
+    ),
+]
+LocalEpochsScheduleOption = Annotated[
+    str,
+    cl.option(
+        "local-epochs-schedule",
+        "How --local-epochs or --local-steps change over the rounds, in the same words; at least 1 is left.",
+        metavar="SCHEDULE",
         rich_help_panel=TRAINING,
     ),
 ]
@@ -106,6 +154,34 @@ LearningRateOption = Annotated[
         "learning-rate",
         "Step size of the clients (default: the task's).",
         metavar="X",
+        rich_help_panel=TRAINING,
+    ),
+]
+LearningRateScheduleOption = Annotated[
+    str,
+    cl.option(
+        "learning-rate-schedule",
+        "How the learning rate changes over the rounds: constant, cosine[:FLOOR] or step:EVERY:RATIO, each also after "
+        "warmup:N, as in warmup:3,cosine.",
+        metavar="SCHEDULE",
+        rich_help_panel=TRAINING,
+    ),
+]
+ProximalMuOption = Annotated[
+    float | None,
+    cl.option(
+        "proximal-mu",
+        "Weight of FedProx's term in the clients' loss, with any strategy (default: the strategy's).",
+        metavar="X",
+        rich_help_panel=TRAINING,
+    ),
+]
+ProximalMuScheduleOption = Annotated[
+    str,
+    cl.option(
+        "proximal-mu-schedule",
+        "How the proximal term changes over the rounds, in the same words.",
+        metavar="SCHEDULE",
         rich_help_panel=TRAINING,
     ),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,15 @@ class _Ended:
 
 
 class Past:
-    """The last ``max_staleness`` rounds and one more, from their records (lines of rounds.jsonl, in order)."""
+    """The last ``max_staleness`` rounds and one more, from the records of all (lines of rounds.jsonl, in order)."""
 
-    def __init__(self, max_staleness: int, records: Sequence[dict[str, Any]] = ()) -> None:
+    def __init__(self, max_staleness: int, records: Iterable[dict[str, Any]] = ()) -> None:
         self.max_staleness = max_staleness
         self.last: dict[str, Any] | None = None
         self._ended: dict[int, _Ended] = {}
-        for record in records[-1 - max_staleness :]:
+        self.losses: dict[str, float] = {}
+        """The last loss that each client told: of a round's base model, on patients whom it holds out."""
+        for record in records:
             self.add(record)
 
     @property
@@ -35,10 +37,15 @@ class Past:
     def add(self, record: dict[str, Any]) -> None:
         """A round ended."""
         self.last = record
+        self._note_losses(record)
         stale = [(each["client_id"], each["round"]) for each in record.get("stale", ())]
         self._note(
             record["round"], record.get("base_sha256", ""), record["cohort"], record["accepted"], stale
         )
+
+    def _note_losses(self, record: dict[str, Any]) -> None:
+        told = record.get("sites", {}).items()
+        self.losses.update((client_id, figures["loss"]) for client_id, figures in told if "loss" in figures)
 
     def close(self, closed: Round) -> None:
         """A round's set of updates is final: what is missing in it can only count in a later one."""

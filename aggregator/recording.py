@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from aggregator import console as seen
+from aggregator.best import Best
 from aggregator.events import Aggregate
 from aggregator.report import write_report
 from aggregator.report_parts import FILE_NAME as PARTS_FILE
@@ -59,6 +60,17 @@ class Recording:
         self._run.append_round(whole)
         self._view.show(seen.RoundEnded(whole))
         self.untidy = True
+
+    def keep_best(self, best: Best) -> None:
+        """Let best.safetensors be the best model. It is one of the two newest when it becomes the best, so it is gone
+        only where another metric decides than when it was made, or where files were lost.
+        """
+        if not self._run.publish_best(best.digest):
+            self._view.show(
+                seen.Warned(
+                    f"the best model so far ({best}) was not kept: best.safetensors is written when a better one comes"
+                )
+            )
 
     def tidy(self, settled: int) -> None:
         """Delete what was folded, and all that rounds up to ``settled`` left in the spool, since it can never count;

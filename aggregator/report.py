@@ -128,11 +128,14 @@ def _status(run: RunData) -> dict[str, Any]:
     state = "running or paused" if last else "no round has ended yet"
     if planned and (rounds.done >= planned or (last and last.done and last.number >= planned)):
         state = "finished"
+    elif last and last.ended_early:
+        state = "finished early"
     elif last and last.outcome == ABANDONED:
         state = "last round abandoned"
     return {
-        "done": rounds.done, "planned": planned, "state": state, "good": state == "finished",
+        "done": rounds.done, "planned": planned, "state": state, "good": state in ("finished", "finished early"),
         "bad": state == "last round abandoned", "percent": round(100 * rounds.done / planned) if planned else 0,
+        "reason": last.ended_early if last and state == "finished early" else "",
         "abandoned": rounds.abandoned, "short": rounds.short, "seconds": rounds.seconds,
         "first": rounds.started_at, "sha256": rounds.model_sha256,
     }  # fmt: skip
@@ -171,6 +174,10 @@ def _tiles(run: RunData) -> list[Tile]:
             tiles.append(
                 Tile(title, figure_text(line.metrics[name]), f"central test set, round {line.number}")
             )
+    if rounds.last and rounds.last.best:
+        best = rounds.last.best
+        note = f"round {best.round_number}, best.safetensors"
+        tiles.append(Tile(f"Best {best.metric}", figure_text(best.value), note))
     active = sum(client.accepted > 0 for client in clients)
     tiles.append(Tile("Clients", f"{active}", f"of {len(clients)} asked had an update accepted"))
     if rounds.num_examples:

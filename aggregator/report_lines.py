@@ -23,6 +23,15 @@ class Refused:
 
 
 @dataclass(frozen=True)
+class Best:
+    """The best model of the run so far, by the round that made it."""
+
+    round_number: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True)
 class RoundLine:
     """One round that ended."""
 
@@ -44,6 +53,9 @@ class RoundLine:
     """By client: what the round's base model scored on patients held out there."""
     model_sha256: str = ""
     attempts: int = 1
+    best: Best | None = None
+    ended_early: str = ""
+    """Why the run ended with this round, if it did so before its last."""
 
     @property
     def done(self) -> bool:
@@ -82,12 +94,19 @@ def read_line(body: Any) -> RoundLine | None:
         metrics=_numbers(body.get("metrics")), client_metrics=_numbers(body.get("client_metrics")),
         examples={name: int(n) for name, n in _numbers(body.get("client_examples")).items()},
         sites=_sites(body.get("sites")), model_sha256=str(body.get("model_sha256") or ""), attempts=max(count(body.get("attempts")), 1),
+        best=_best(body.get("best")), ended_early=str(body.get("ended_early") or "")[:300],
     )  # fmt: skip
 
 
 def _sites(value: Any) -> dict[str, Mapping[str, float]]:
     rows = {str(name): _numbers(row) for name, row in value.items()} if isinstance(value, dict) else {}
     return {name: row for name, row in rows.items() if row}
+
+
+def _best(value: Any) -> Best | None:
+    body = value if isinstance(value, dict) else {}
+    found = number(body.get("value"))
+    return None if found is None else Best(count(body.get("round")), str(body.get("metric"))[:64], found)
 
 
 def _refused(item: Mapping[str, Any]) -> Refused:

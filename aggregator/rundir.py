@@ -1,7 +1,7 @@
 """The run directory: what a run leaves for people and programs, and the lock that keeps a second aggregator out.
 
-rounds.jsonl  global.safetensors  config.json  evaluation.json  report.html      for everybody
-journal.sqlite  models/  spool/  lock                                            for a restart
+rounds.jsonl  global.safetensors  best.safetensors  config.json  evaluation.json  report.html      for everybody
+journal.sqlite  models/  spool/  lock                                                              for a restart
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from aggregator.journal import Journal
 from aggregator.server_state import is_state, outdated
 from aggregator.spool import Spool
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
-from fl_protocol.modelfile import ModelFile, force_folder_to_disk, read_header
+from fl_protocol.modelfile import DIGEST_KEY, ModelFile, force_folder_to_disk, read_header
 
 KEPT_MODELS = 2
-OURS = ("rounds.jsonl", "global.safetensors", "config.json", "evaluation.json", "parts.json", "report.html", "journal.sqlite",
+GLOBAL, BEST = "global.safetensors", "best.safetensors"
+OURS = ("rounds.jsonl", GLOBAL, BEST, "config.json", "evaluation.json", "parts.json", "report.html", "journal.sqlite",
         "journal.sqlite-wal", "journal.sqlite-shm", "models", "spool")  # fmt: skip
 
 
@@ -128,13 +129,26 @@ class RunDirectory:
 
     def publish_global(self, digest: str) -> None:
         """Let global.safetensors be this model, in one step."""
-        draft = self.path / f".global.{os.getpid()}.tmp"
+        self._publish(digest, GLOBAL)
+
+    def publish_best(self, digest: str) -> bool:
+        """Let best.safetensors be this model, in one step. False if it is not, and the model is gone."""
+        with contextlib.suppress(DataError):
+            if read_header(self.path / BEST).metadata.get(DIGEST_KEY) == digest:
+                return True
+        if not self.model_path(digest).exists():
+            return False
+        self._publish(digest, BEST)
+        return True
+
+    def _publish(self, digest: str, name: str) -> None:
+        draft = self.path / f".{name}.{os.getpid()}.tmp"
         draft.unlink(missing_ok=True)
         try:
             os.link(self.model_path(digest), draft)
         except OSError:  # a file system without hard links, such as a Pi's boot partition
             shutil.copyfile(self.model_path(digest), draft)
-        draft.replace(self.path / "global.safetensors")
+        draft.replace(self.path / name)
         draft.unlink(missing_ok=True)  # a rename between two names of one file does nothing
         force_folder_to_disk(self.path)
 
@@ -195,7 +209,7 @@ class RunDirectory:
 
     def check_global(self) -> None:
         """Raises DataError if global.safetensors is there but broken: somebody should know before it is replaced."""
-        path = self.path / "global.safetensors"
+        path = self.path / GLOBAL
         if path.exists():
             try:
                 read_header(path)

@@ -438,6 +438,9 @@ class Server:
         self.recording.holdings = self.membership.holdings()
         self.recording.keep(effect.record, self.bytes_down, self.bytes_up)
 
+    def _keep_best(self, effect: ev.KeepBest) -> None:
+        self.recording.keep_best(effect.best)
+
     def _abandon(self, effect: ev.Abandon) -> None:
         then = "trying again" if effect.again else "no retries left"
         self.view.show(
@@ -449,6 +452,8 @@ class Server:
 
     def _finish(self, effect: ev.Finish) -> None:
         self.finished = True
+        if effect.reason:
+            self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
     def _fail(self, effect: ev.Fail) -> None:
         self.ended = QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
@@ -485,6 +490,7 @@ PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {
     ev.AdoptModel: Server._adopt_model,
     ev.Evaluate: Server._evaluate,
     ev.KeepRecord: Server._keep_record,
+    ev.KeepBest: Server._keep_best,
     ev.Abandon: Server._abandon,
     ev.Finish: Server._finish,
     ev.Fail: Server._fail,

@@ -40,16 +40,14 @@ def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, vie
     try:
         if broker is not None:
             view.show(seen.JoinLine(join_line(broker, settings.job, broker.host)))
-            run(settings, broker, view)
+            view.show(run(settings, broker, view))
         else:
-            _serve_locally(settings, listen, view)
-        model, report = settings.out / "global.safetensors", settings.out / "report.html"
-        view.show(seen.Finished(settings.config.rounds, report.resolve().as_uri(), str(model)))
+            view.show(_serve_locally(settings, listen, view))
     finally:
         view.close()
 
 
-def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
+def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.Finished:
     from aggregator.local_broker import find_or_start
 
     new = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]
@@ -58,7 +56,7 @@ def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
         view.show(seen.BrokerStarted(local.options.where, local.kind))
         host = "localhost" if listen.startswith("127.") else socket.gethostname()
         view.show(seen.JoinLine(join_line(local.options, settings.job, host)))
-        run(settings, local.options, view)
+        return run(settings, local.options, view)
     finally:
         local.stop()
         if local.started:

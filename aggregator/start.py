@@ -21,7 +21,7 @@ from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.metrics_page import MetricsPage
 from aggregator.restoring import make_whole
-from aggregator.rundir import RunDirectory
+from aggregator.rundir import BEST, GLOBAL, RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
 from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
@@ -65,7 +65,7 @@ class RunSettings:
     page: MetricsPage | None = None
 
 
-def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
+def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished:
     """Run a federation to its end, or resume one. Raises a HilumError that says why it cannot."""
     inbox: queue.Queue[Any] = queue.Queue(INBOX_FRAMES)
     folder = RunDirectory(settings.out, fresh=settings.fresh)
@@ -77,7 +77,7 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         config, job = settings.config, settings.job
         folder.write_json("config.json", settings.effective | _synthetic(settings))
         folder.write_rounds(folder.journal.each_record())
-        federation = Federation(config, base, folder.journal.records())
+        federation = Federation(config, base, folder.journal.each_record())
         scoring = None
         if settings.eval_data is not None:
             cache = str(folder.path / "cache")
@@ -91,8 +91,9 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         if settings.page is not None:
             settings.page.begin(folder.journal.each_record())
             server.watcher = settings.page.look
-        _tell_resumed(folder, config, view)
+        _tell_resumed(folder, federation, view)
         _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
+        return finished(folder.path, federation)
     except (OSError, sqlite3.OperationalError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_DISK:
             raise
@@ -105,21 +106,37 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
         folder.close()
 
 
+def finished(path: Path, federation: Federation) -> seen.Finished:
+    """What lies where at the end of a run in the folder ``path``."""
+    best = path / BEST
+    return seen.Finished(
+        federation.rounds_done, (path / "report.html").resolve().as_uri(), str(path / GLOBAL),
+        str(best) if federation.course.best is not None and best.exists() else "",
+    )  # fmt: skip
+
+
 def _synthetic(settings: RunSettings) -> dict[str, dict[str, Any]]:
     """Screens that show figures of phantoms must say so."""
     made_up = settings.eval_data is not None and is_phantoms(Path(settings.eval_data))
     return {"synthetic": {"value": made_up, "source": "the data"}}
 
 
-def _tell_resumed(folder: RunDirectory, config: FederationConfig, view: seen.View) -> None:
-    unfinished, newest = folder.journal.unfinished(), folder.journal.newest(1)
-    done = newest[-1]["round"] if newest else 0
-    if unfinished is not None:
-        view.show(seen.Resumed(unfinished.number, config.rounds, len(unfinished.accepted)))
-    elif done >= config.rounds:
-        view.show(seen.Warned(f"this run has had its {done} rounds: give more --rounds to go on, or --fresh"))
-    elif done:
-        view.show(seen.Resumed(done + 1, config.rounds))
+def _tell_resumed(folder: RunDirectory, federation: Federation, view: seen.View) -> None:
+    unfinished, rounds = folder.journal.unfinished(), federation.config.rounds
+    if federation.is_over:
+        view.show(seen.Warned(how_to_go_on(federation)))
+    elif unfinished is not None:
+        view.show(seen.Resumed(unfinished.number, rounds, len(unfinished.accepted)))
+    elif federation.rounds_done:
+        view.show(seen.Resumed(federation.rounds_done + 1, rounds))
+
+
+def how_to_go_on(federation: Federation) -> str:
+    """What a person can do with a run that is over."""
+    done = federation.rounds_done
+    if done >= federation.config.rounds:
+        return f"this run has had its {done} rounds: give more --rounds to go on, or --fresh"
+    return f"this run ended early, after round {done}: give --early-stop more patience to go on, or --fresh"
 
 
 # --- the first model --------------------------------------------------------------------------------------------

@@ -218,10 +218,12 @@ class Agent:
         self.view.close()
 
     def _show_finished(self, left: ev.Leave) -> None:
-        rounds = self.session.round.round_number if self.session.round else 0
+        rounds, reason = (
+            (self.session.round.round_number, self.session.round.reason) if self.session.round else (0, "")
+        )
         model = self.store.model_path(left.model) if left.model else None
         own = self.kept.site_model(model, self.options.workdir / "site.safetensors") if model else None
-        self.view.show(notices.Finished(rounds, "all rounds have ended", str(own or model or "")))
+        self.view.show(notices.Finished(rounds, reason or "all rounds have ended", str(own or model or "")))
 
     # --- the network --------------------------------------------------------------------------------------
 

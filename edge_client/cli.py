@@ -16,6 +16,7 @@ import typer
 from edge_client import options as opt
 from fl_protocol import commandline as cl
 from fl_protocol import entrypoints
+from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
 from fl_tasks.partition_kind import FORMS, parse_partition
@@ -29,7 +30,6 @@ app = typer.Typer(
 )
 
 DEVICES = ("auto", "cpu", "cuda")
-MOST = 10**8
 """Seconds (three years) or threads."""
 
 
@@ -208,15 +208,6 @@ def one_of(value: str, known: Sequence[str], name: str) -> str:
     """``value``, if it is known."""
     if value not in known:
         raise ConfigError(f"{name} {value!r} is unknown: use one of {', '.join(known)}")
-    return value
-
-
-def at_least(value: Any, lowest: Any, name: str, highest: Any = MOST) -> Any:
-    """``value``, unless it is outside ``lowest`` to ``highest``."""
-    if value > highest:
-        raise ConfigError(f"{name} {value} is too large: give at most {highest}")
-    if not value >= lowest:
-        raise ConfigError(f"{name} {value} is too small: give at least {lowest}")
     return value
 
 

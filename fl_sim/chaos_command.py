@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Annotated
 
 from aggregator import options as opt
-from aggregator.cli import at_least
 from fl_protocol import commandline as cl
+from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError, HilumError
 from fl_sim import options as sim
 from fl_sim.faults import KINDS, USUAL, Fault, parse_kinds

@@ -5,7 +5,8 @@
     centralised    the training patients of all sites in one place
 
 Each is a simulation (local and centralised have one client), so rounds, local passes, optimizer and seeds are those
-of the others: in every round each image is seen ``local_epochs`` times. Whoever validates at a site validates in all
+of the others: in every round each image is seen ``local_epochs`` times (of ``local_steps`` one place takes as many as
+all sites together). Whoever validates at a site validates in all
 three. All run at once and share the workers.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aggregator import console as seen
-from aggregator.cohort import Share
+from aggregator.cohort import UNIFORMLY, Share
 from aggregator.strategies.registry import get_strategy
 from edge_client.kept import Kept
 from fl_protocol.errors import ConfigError
@@ -158,7 +159,12 @@ def settings_for(way: Way, settings: SimSettings) -> SimSettings:
         return replace(settings, out=settings.out / FEDERATED, cache=settings.out / "cache")
     one = Share(count=1)
     plan = replace(settings.config.plan, proximal_mu=0.0, control_variates=False, local_norms=False)
-    config = replace(settings.config, min_clients=1, cohort=one, quorum=one, plan=plan, max_staleness=0)
+    if plan.local_steps is not None and way.kind == CENTRALISED:
+        plan = replace(plan, local_steps=plan.local_steps * settings.clients)
+    config = replace(
+        settings.config, min_clients=1, cohort=one, quorum=one, plan=plan, max_staleness=0, sampling=UNIFORMLY,
+        eval_cohort=None,
+    )  # fmt: skip
     folder = settings.out / CENTRALISED if way.kind == CENTRALISED else settings.out / LOCAL / way.title
     return replace(
         settings, out=folder, cache=settings.out / "cache", config=config, strategy=get_strategy("fedavg"),

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 from aggregator import options as opt
-from aggregator.cli import at_least, check_updates, effective
+from aggregator.cohort import Share
 from aggregator.console import Finished, Warned, make_view
-from aggregator.strategies.options import split_options
-from aggregator.strategies.registry import get_strategy, shown_options
+from aggregator.rule import effective, rule_of
 from fl_protocol import commandline as cl
+from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError
 from fl_sim import options as sim
 from fl_sim.compare import compare
@@ -23,7 +22,7 @@ from fl_sim.compare_table import lines
 from fl_sim.engines import checked_engine, engine_of
 from fl_sim.natural import gather
 from fl_sim.profiles import Profile
-from fl_sim.run_command import rule_of, scored_on
+from fl_sim.run_command import scored_on
 from fl_sim.settings import SimSettings
 from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.folder import is_phantoms
@@ -52,13 +51,22 @@ def command(
     partition: sim.PartitionOption = "iid",
     rounds: opt.RoundsOption = 10,
     cohort: opt.CohortOption = "1.0",
+    sampling: opt.SamplingOption = "uniform",
+    eval_cohort: opt.EvalCohortOption = None,
+    best_by: opt.BestByOption = None,
+    early_stop: opt.EarlyStopOption = None,
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = None,
     strategy: opt.StrategyOption = "fedavg",
     strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,
+    local_steps: opt.LocalStepsOption = None,
+    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
+    learning_rate_schedule: opt.LearningRateScheduleOption = "constant",
+    proximal_mu: opt.ProximalMuOption = None,
+    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
     image_size: opt.ImageSizeOption = None,
     seed: opt.SeedOption = 0,
     init: opt.InitOption = None,
@@ -90,12 +98,10 @@ def command(
     scored = eval_data or source if names else scored_on(source, eval_data)
     at_least(clients, 2, "--clients", 1000)
     # Nobody is slow here: a round waits for its whole cohort.
-    more = {"clients": clients, "quorum": "1.0", "grace": 0.0, "deadline": 1e8, "retries": 0}
-    chosen = get_strategy(strategy, split_options(strategy_option or ()))
-    config = rule_of(dict(ctx.params) | more, evaluate=True)
-    config = replace(config, plan=chosen.plan(config.plan), max_staleness=chosen.max_staleness)
-    check_updates(config, chosen)
-    told = effective(cl.effective_settings(ctx), config, shown_options(chosen))
+    everybody = {"min_clients": Share.parse(cohort, "--cohort").of(clients), "quorum": "1.0"}
+    patient = {"grace": 0.0, "deadline": 1e8, "retries": 0}
+    config, chosen = rule_of(ctx.params | everybody | patient, evaluate=True)
+    told = effective(cl.effective_settings(ctx), config, chosen)
     if source is not None and is_phantoms(Path(source)):
         told |= {"synthetic": {"value": True, "source": "the data"}}
     settings = SimSettings(

@@ -5,27 +5,22 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from aggregator import options as opt
-from aggregator.cli import at_least, check_quorum, check_updates, effective
 from aggregator.cohort import Share
-from aggregator.console import Finished, View, make_view
-from aggregator.events import FederationConfig
-from aggregator.strategies.options import split_options
-from aggregator.strategies.registry import get_strategy, shown_options
+from aggregator.console import View, make_view
+from aggregator.rule import effective, rule_of
 from fl_protocol import commandline as cl
+from fl_protocol.bounds import at_least
 from fl_protocol.console import pairs, seconds
-from fl_protocol.messages import MAX_COHORT, Plan
+from fl_protocol.messages import MAX_COHORT
 from fl_sim import options as sim
 from fl_sim.engine import Engine
 from fl_sim.engines import checked_engine, engine_of
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
-from fl_tasks.defaults import DEFAULT_TASK, defaults_for
+from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.sources import has_test_part
 
 MBIT = 1e6 / 8
@@ -39,17 +34,26 @@ def command(
     partition: sim.PartitionOption = "iid",
     rounds: opt.RoundsOption = 10,
     cohort: opt.CohortOption = "1.0",
+    sampling: opt.SamplingOption = "uniform",
+    eval_cohort: opt.EvalCohortOption = None,
     quorum: opt.QuorumOption = "0.66",
     grace: opt.GraceOption = 60.0,
     deadline: opt.DeadlineOption = 3600.0,
     retries: opt.RetriesOption = 2,
+    best_by: opt.BestByOption = None,
+    early_stop: opt.EarlyStopOption = None,
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = None,
     strategy: opt.StrategyOption = "fedavg",
     strategy_option: opt.StrategyOptionsOption = None,
     local_epochs: opt.LocalEpochsOption = None,
+    local_steps: opt.LocalStepsOption = None,
+    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
+    learning_rate_schedule: opt.LearningRateScheduleOption = "constant",
+    proximal_mu: opt.ProximalMuOption = None,
+    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
     image_size: opt.ImageSizeOption = None,
     seed: opt.SeedOption = 0,
     init: opt.InitOption = None,
@@ -77,10 +81,8 @@ def command(
     checked_engine(engine)
     at_least(clients, 1, "--clients", MAX_COHORT)
     scored = scored_on(data, eval_data)
-    chosen = get_strategy(strategy, split_options(strategy_option or ()))
-    config = rule_of(ctx.params, scored is not None)
-    config = replace(config, plan=chosen.plan(config.plan), max_staleness=chosen.max_staleness)
-    check_updates(config, chosen)
+    everybody = {"min_clients": Share.parse(cohort, "--cohort").of(clients)}
+    config, chosen = rule_of(ctx.params | everybody, evaluate=scored is not None)
     profile = Profile(
         factors(clients, parse_speeds(speeds), Slow.parse(slow) if slow else None, seed),
         at_least(pace, 0.0, "--pace"),
@@ -90,14 +92,13 @@ def command(
     )
     settings = SimSettings(
         Path(out or "runs/simulation"), config, chosen, clients, data, partition, profile, scored, init,
-        fresh, effective(cl.effective_settings(ctx), config, shown_options(chosen)),
+        fresh, effective(cl.effective_settings(ctx), config, chosen),
     )  # fmt: skip
     count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
     view = make_view(sys.stderr if as_json else sys.stdout)
     try:
         found = _simulated(settings, engine_of(engine, count, device, plugin), view)
-        report = (settings.out / "report.html").resolve().as_uri()
-        view.show(Finished(config.rounds, report, str(settings.out / "global.safetensors")))
+        view.show(found.finished)
     finally:
         view.close()
     cl.say(json.dumps(found.as_json()) if as_json else summary_line(found))
@@ -124,38 +125,3 @@ def scored_on(data: str | None, eval_data: str | None) -> str | None:
     if eval_data is not None:
         return None if eval_data == NOTHING else eval_data
     return data if data is not None and has_test_part(data) else None
-
-
-def rule_of(given: Mapping[str, Any], evaluate: bool) -> FederationConfig:
-    """The rule of a run from the options of a command. Raises ConfigError for what cannot be."""
-    defaults = defaults_for(given["task"])
-
-    def chosen(name: str, lowest: Any, highest: Any) -> Any:
-        value = given[name] if given[name] is not None else getattr(defaults, name)
-        return at_least(value, lowest, "--" + name.replace("_", "-"), highest)
-
-    cohort = Share.parse(given["cohort"], "--cohort")
-    config = FederationConfig(
-        rounds=at_least(given["rounds"], 1, "--rounds"),
-        min_clients=cohort.of(given["clients"]),
-        cohort=cohort,
-        quorum=Share.parse(given["quorum"], "--quorum"),
-        grace_s=at_least(given["grace"], 0.0, "--grace"),
-        deadline_s=at_least(given["deadline"], 0.1, "--deadline"),
-        retries=at_least(given["retries"], 0, "--retries"),
-        seed=at_least(given["seed"], 0, "--seed", 2**63 - 1),
-        task=given["task"],
-        model=given["model"] or defaults.model,
-        image_size=chosen("image_size", 8, 4096),
-        plan=Plan(
-            local_epochs=chosen("local_epochs", 1, 10_000),
-            batch_size=chosen("batch_size", 1, 65_536),
-            learning_rate=chosen("learning_rate", 0.0, 1e6),
-            seed=given["seed"],
-            momentum=defaults.momentum,
-            weight_decay=defaults.weight_decay,
-        ),
-        evaluate=evaluate,
-    )
-    check_quorum(config)
-    return config

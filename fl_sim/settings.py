@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +16,7 @@ from aggregator.federation import Federation
 from aggregator.report_parts import FILE_NAME as PARTS_FILE
 from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
-from aggregator.start import _name_model
+from aggregator.start import _name_model, finished, how_to_go_on
 from aggregator.strategy import Strategy
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
@@ -74,6 +74,7 @@ class Simulated:
     metrics: dict[str, float] | None
     model_sha256: str
     out: Path
+    finished: seen.Finished
     records: tuple[dict[str, Any], ...] = field(default=(), repr=False)
 
     def as_json(self) -> dict[str, Any]:
@@ -100,10 +101,9 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
         told_apart = f"{settings.partition} over {settings.clients} clients, seed {settings.config.seed}"
         if who.holdings:
             folder.write_json(PARTS_FILE, parts_json(zip(who.names, who.holdings, strict=True), told_apart))
-        records = folder.journal.records()
-        folder.write_rounds(records)
-        tell_resumed(records, settings.config, view)
-        federation = Federation(settings.config, base, records)
+        folder.write_rounds(folder.journal.each_record())
+        federation = Federation(settings.config, base, folder.journal.each_record())
+        tell_resumed(federation, view)
         simulation = Simulation(
             folder, federation, settings.strategy, who, settings.profile, engine, view,
             settings.scored_on,
@@ -114,7 +114,8 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
         told = tuple(folder.journal.records())
     return Simulated(
         federation.rounds_done, simulation.updates, seconds, simulation.world.now,
-        told[-1]["metrics"] if told else None, federation.base, settings.out, told,
+        told[-1]["metrics"] if told else None, federation.base, settings.out,
+        finished(settings.out, federation), told,
     )  # fmt: skip
 
 
@@ -175,9 +176,8 @@ def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients
     return Clients(names, reply.examples, places, holdings if any(holdings) else ())
 
 
-def tell_resumed(records: Sequence[dict[str, Any]], config: FederationConfig, view: seen.View) -> None:
-    done = records[-1]["round"] if records else 0
-    if done >= config.rounds:
-        view.show(seen.Warned(f"this run has had its {done} rounds: give more --rounds to go on, or --fresh"))
-    elif done:
-        view.show(seen.Resumed(done + 1, config.rounds))
+def tell_resumed(federation: Federation, view: seen.View) -> None:
+    if federation.is_over:
+        view.show(seen.Warned(how_to_go_on(federation)))
+    elif federation.rounds_done:
+        view.show(seen.Resumed(federation.rounds_done + 1, federation.config.rounds))

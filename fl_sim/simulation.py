@@ -96,6 +96,9 @@ class Simulation:
         if effect.in_vain:
             return
         asked = work.assignment
+        if not asked.trains:
+            self._begin_scoring(work)
+            return
         out = self.run_dir.spool.path(asked.round_number, work.client_id, work.transfer)
         self._files[work.client_id, work.transfer] = out
         plan = asked.plan
@@ -105,6 +108,15 @@ class Simulation:
             options=self.clients.options[work.shard - 1], model_file=str(self.run_dir.model_path(asked.base)),
             plan=plan, out=str(out), round_number=asked.round_number, model=asked.model,
             kept=str(kept or ""), kept_out=str(pending_of(out)) if keeps else "", scores=asked.scores,
+        )  # fmt: skip
+        self.engine.begin(self._key(work), request, work.arrives_at)
+
+    def _begin_scoring(self, work: Work) -> None:
+        asked = work.assignment
+        kept = self._kept(work.client_id).before(asked.round_number) if asked.plan.local_norms else None
+        request = jobs.Score(
+            self.clients.options[work.shard - 1], str(self.run_dir.model_path(asked.base)), asked.plan,
+            asked.round_number, asked.model, str(kept or ""),
         )  # fmt: skip
         self.engine.begin(self._key(work), request, work.arrives_at)
 
@@ -118,6 +130,8 @@ class Simulation:
 
     def _outcome(self, work: Work) -> Outcome:
         reply = self.engine.result(self._key(work))
+        if not work.assignment.trains:
+            return Outcome(metrics=reply.metrics if isinstance(reply, jobs.Scored) else None)
         self.updates += 1
         if isinstance(reply, jobs.Trained):
             self.bytes_up += self.payload_bytes
@@ -215,6 +229,9 @@ class Simulation:
         awaited = (int(path.parent.name) for path in self._files.values())
         self._recording.tidy(min(awaited, default=number + 1) - 1)
 
+    def _keep_best(self, effect: ev.KeepBest) -> None:
+        self._recording.keep_best(effect.best)
+
     def _state(self, *rounds: int) -> dict[str, Any]:
         """What the journal says of the world after these rounds, or after all it knows: the last two, since it is
         written just before a round's record.
@@ -233,6 +250,8 @@ class Simulation:
 
     def _finish(self, effect: ev.Finish) -> None:
         self._over = True
+        if effect.reason:
+            self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
     def _fail(self, effect: ev.Fail) -> None:
         self._recording.report()
@@ -261,6 +280,7 @@ PERFORM: dict[type[Any], Callable[[Simulation, Any], ev.Event | None]] = {
     ev.AdoptModel: Simulation._adopt,
     ev.Evaluate: Simulation._evaluate,
     ev.KeepRecord: Simulation._keep_record,
+    ev.KeepBest: Simulation._keep_best,
     ev.Abandon: Simulation._abandon,
     ev.Finish: Simulation._finish,
     ev.Fail: Simulation._fail,

@@ -17,14 +17,14 @@ from itertools import count
 from aggregator import events as ev
 from aggregator.federation import Federation
 from aggregator.round import Update
-from edge_client.rounds import Assignment, Key, assignment_of, counts
+from edge_client.rounds import Assignment, Key, asks_to_score, assignment_of, counts
 from fl_protocol.messages import Plan, RoundState
 from fl_sim.profiles import Profile
 
 
 @dataclass(frozen=True)
 class Work:
-    """One client's part of one round. ``arrives_at`` is when its update is with the aggregator."""
+    """One client's part of one round. ``arrives_at`` is when its update, or its scores, are with the aggregator."""
 
     number: int
     client_id: str
@@ -55,7 +55,7 @@ class Drop:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training: an update, or (``reason``) why there is none."""
+    """What came of a training: an update, or (``reason``) why there is none. Of a scoring: its ``metrics``."""
 
     num_examples: int = 0
     metrics: dict[str, float] | None = None
@@ -84,6 +84,8 @@ class _Client:
     work: Work | None = None
     given: Key = (0, "")
     """The newest round, and its base, for which it gave an update or declined."""
+    scored: Key = (0, "")
+    """The newest round, and its base, that it scored without training."""
     tries: int = 0
     """How often it has begun to work in the attempt of a round that ``tried`` names."""
     tried: tuple[int, int] = (0, 0)
@@ -173,7 +175,10 @@ class World:
 
     def _arrives(self, work: Work, outcome: Outcome) -> list[Effect]:
         client, number = self._clients[work.client_id], work.assignment.round_number
-        client.work, client.given = None, work.assignment.key
+        client.work = None
+        if not work.assignment.trains:
+            return self._scored(client, work, outcome)
+        client.given = work.assignment.key
         if outcome.reason is not None:
             told = self.tell(ev.ClientDeclined(client.client_id, number, outcome.reason))
         else:
@@ -181,6 +186,12 @@ class World:
                 client.client_id, work.transfer, "", outcome.num_examples, dict(outcome.metrics or {})
             )
             told = self.tell(ev.UpdateArrived(number, work.assignment.base, update))
+        return told + self._consider([client], self.federation.state())
+
+    def _scored(self, client: _Client, work: Work, outcome: Outcome) -> list[Effect]:
+        client.scored = work.assignment.key
+        scored = ev.ModelScored(client.client_id, *work.assignment.key, dict(outcome.metrics or {}))
+        told = self.tell(scored) if outcome.metrics else []
         return told + self._consider([client], self.federation.state())
 
     def _vanishes(self, work: Work) -> list[Effect]:
@@ -206,7 +217,8 @@ class World:
             found.append(effect)
             if isinstance(effect, ev.Announce):
                 found += self._drop_useless(effect.state)
-                invited = (self._clients.get(client_id) for client_id in effect.state.cohort)
+                asked = dict.fromkeys((*(effect.state.evaluators or ()), *effect.state.cohort))
+                invited = (self._clients.get(client_id) for client_id in asked)
                 found += self._consider([client for client in invited if client is not None], effect.state)
         return found
 
@@ -215,7 +227,8 @@ class World:
         found: list[Effect] = []
         for client in self._clients.values():
             work = client.work
-            if work is not None and not counts(state, client.client_id, work.assignment.key):
+            may = counts if work is not None and work.assignment.trains else asks_to_score
+            if work is not None and not may(state, client.client_id, work.assignment.key):
                 client.work = None
                 found.append(Drop(work))
         return found
@@ -226,8 +239,12 @@ class World:
         for client in clients:
             if client.work is None and client.client_id in self.federation.present:
                 assignment = assignment_of(state, client.client_id)
-                if assignment is not None and assignment.trains and assignment.key != client.given:
+                if assignment is None:
+                    continue
+                if assignment.trains and assignment.key != client.given:
                     found.append(self._begin(client, assignment))
+                elif not assignment.trains and assignment.key not in (client.given, client.scored):
+                    found.append(self._begin_scoring(client, assignment))
         return found
 
     def _begin(self, client: _Client, assignment: Assignment) -> Begin:
@@ -240,6 +257,13 @@ class World:
         if gone_after is not None:
             self._at(self.now + gone_after * takes, _Vanishes(work))
             return Begin(work, in_vain=True)
+        self._at(work.arrives_at, work)
+        return Begin(work)
+
+    def _begin_scoring(self, client: _Client, assignment: Assignment) -> Begin:
+        """A forward pass costs little beside training, and nobody waits for it: it takes as long as the model travels."""
+        takes = self.profile.duration(client.shard, 0, self._payload_bytes)
+        client.work = work = Work(0, client.client_id, client.shard, assignment, self.now + takes)
         self._at(work.arrives_at, work)
         return Begin(work)
 

@@ -7,11 +7,14 @@ import json
 import pytest
 
 from aggregator.cohort import draw
+from fl_protocol.modelfile import read_header
 from tests.e2e.processes import Programs, until
 
 NAMES = ("edge1", "edge2", "edge3")
 PRIVATE, IDLE = "edge3", "edge1"
-SEED = next(s for s in range(99) if IDLE not in draw(NAMES, 2, seed=s, round_number=1, attempt=1))
+SEED = next(
+    s for s in range(99) if IDLE not in draw(dict.fromkeys(NAMES, 1), 2, seed=s, round_number=1, attempt=1)
+)
 
 
 def figures(programs: Programs) -> dict[str, str]:
@@ -72,3 +75,26 @@ def test_a_site_whose_training_diverges_says_so_and_the_round_goes_on_without_it
         assert refusal["reason"].startswith("declined: the loss is not finite at step 3 of 9")
         assert record["stragglers"] == [], "it answered"
     assert ill.out.count("declined reason=") == 2
+
+
+def test_a_run_ends_early_when_the_sites_see_it_grow_no_better(programs: Programs) -> None:
+    """The echo of the updates drives the model away from where it was: the first one stays the best."""
+    rule = ("--rounds", 9, "--min-clients", 1, "--early-stop", 1)
+    agg = programs.agg(*rule)
+    edge = programs.edge("edge1", env={"ECHO_HELD_OUT": "4"})
+    assert agg.wait() == 0, agg.told()
+    assert edge.wait() == 0, edge.told()
+    first, last = programs.rounds()
+    assert first["best"] == last["best"]
+    assert first["best"]["round"] == 0
+    assert "ended_early" not in first
+    told = "ended early: no better for 1 round (best: client_eval_loss"
+    assert told in agg.out and told in edge.out
+    assert "finished rounds=2" in agg.out
+    assert last["ended_early"] in (programs.run_dir / "report.html").read_text()
+    best = read_header(programs.run_dir / "best.safetensors").metadata
+    assert (best["round"], best["sha256"]) == ("0", first["base_sha256"])
+    again = programs.agg(*rule)
+    assert again.wait() == 0, again.told()
+    assert "this run ended early, after round 2: give --early-stop more patience to go on" in again.out
+    assert programs.rounds() == [first, last]

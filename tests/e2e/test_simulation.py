@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fl_protocol.modelfile import read_header
 from tests.e2e.conftest import phantoms
 from tests.e2e.processes import ECHO_JOB, Programs, rounds
 
@@ -66,11 +67,18 @@ def test_training_on_images_is_the_same_whoever_trains(programs: Programs) -> No
     for workers in (1, 2):
         program = programs.start(
             "fl-sim", "run", "--data", data, "--clients", 4, "--cohort", 3, "--rounds", 2, "--image-size", 32,
-            "--workers", workers, "--out", f"w{workers}", "--json",
+            "--workers", workers, "--out", f"w{workers}", "--json", "--eval-cohort", 2, "--sampling", "power-of-choice:4",
+            "--local-steps", 2, "--learning-rate-schedule", "cosine", "--best-by", "client_eval_loss",
         )  # fmt: skip
         assert program.wait(60) == 0, program.told()
         found.append(json.loads(program.out))
         assert "outcome=closed" in program.err
+        told = rounds(programs.folder / f"w{workers}")
+        assert all(record["client_metrics"]["local_steps"] == 2 for record in told)
+        scored = [record["sites"].keys() for record in told]
+        assert [len(names) for names in scored] == [2, 2], "whoever trains, two score"
+        assert all(names - set(record["cohort"]) for names, record in zip(scored, told, strict=True))
+        assert read_header(programs.folder / f"w{workers}" / "best.safetensors").size > 0
     assert found[0]["model_sha256"] == found[1]["model_sha256"]
     assert found[0]["metrics"] == found[1]["metrics"]
     assert {"auroc", "accuracy", "loss"} <= found[0]["metrics"].keys()

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator.cohort import Share, draw
+from aggregator.cohort import Sampling, Share, draw
 from aggregator.folding import fold
 from aggregator.pieces import SpooledUpdate
 from aggregator.strategies.fedavg import FedAvg
@@ -100,14 +100,32 @@ def test_means_of_metrics_lie_between_them_and_are_finite(
 
 @given(
     present=st.sets(st.sampled_from([f"c{k}" for k in range(12)])), keep=st.sets(st.sampled_from(["c0", "c1", "x"])),
-    size=st.integers(0, 14), seed=st.integers(0, 99),
+    size=st.integers(0, 14), seed=st.integers(0, 99), rule=st.sampled_from(["uniform", "by-size", "power-of-choice:3"]),
 )  # fmt: skip
 def test_a_draw_keeps_to_its_size_and_to_who_is_there(
-    present: set[str], keep: set[str], size: int, seed: int
+    present: set[str], keep: set[str], size: int, seed: int, rule: str
 ) -> None:
-    chosen = draw(present, size, seed=seed, round_number=1, attempt=1, keep=keep)
+    here, sampling = (
+        {name: 1 + 7 * int(name[1:]) for name in sorted(present)},
+        Sampling.parse(rule, "--sampling"),
+    )
+
+    def drawn(clients: dict[str, int]) -> frozenset[str]:
+        return draw(
+            clients,
+            size,
+            seed=seed,
+            round_number=1,
+            attempt=1,
+            keep=keep,
+            sampling=sampling,
+            losses={"c1": 0.5},
+        )
+
+    chosen = drawn(here)
     assert keep <= chosen <= present | keep
     assert len(chosen) == max(len(keep), min(size, len(present | keep)))
+    assert chosen == drawn(dict(reversed(here.items()))), "whoever came first"
 
 
 @given(fraction=st.floats(0.001, 1.0), part=st.integers(1, 500))

@@ -22,6 +22,7 @@ from hypothesis.stateful import (
 )
 
 from aggregator import events as ev
+from aggregator.best import EarlyStop
 from aggregator.cohort import Share
 from aggregator.federation import Phase
 from aggregator.round import Update
@@ -58,15 +59,26 @@ class Promised:
         return [*self.updates.values(), *self.stale.values()]
 
 
+def score_of(digest: str) -> float:
+    """Some AUROC, the same for the same model."""
+    return int(digest[:1], 16) / 16
+
+
+def best_of(records: list[dict[str, Any]]) -> str | None:
+    """The first of the models with the highest score."""
+    scored = [record for record in records if record["metrics"]]
+    return str(max(scored, key=lambda each: each["metrics"]["auroc"])["model_sha256"]) if scored else None
+
+
 class FederationMachine(RuleBasedStateMachine):
     """Rules are what can happen; ``_perform`` holds every effect against what was promised before it."""
 
     @initialize(
         rounds=st.integers(1, 4), min_clients=st.integers(1, 3), cohort=shares, quorum=shares,
-        retries=st.integers(0, 2), evaluate=st.booleans(), here=st.sets(clients), max_staleness=st.integers(0, 2),
+        retries=st.integers(0, 2), scored=st.sampled_from([None, 9, 2, 1]), here=st.sets(clients), max_staleness=st.integers(0, 2),
     )  # fmt: skip
     def begin(
-        self, rounds: int, min_clients: int, cohort: Share, quorum: Share, retries: int, evaluate: bool,
+        self, rounds: int, min_clients: int, cohort: Share, quorum: Share, retries: int, scored: int | None,
         here: set[str], max_staleness: int,
     ) -> None:  # fmt: skip
         if cohort.count and quorum.count:  # the command line refuses a quorum above the cohort
@@ -74,7 +86,8 @@ class FederationMachine(RuleBasedStateMachine):
         self._begin(
             fed.rule(
                 rounds=rounds, min_clients=min_clients, cohort=cohort, quorum=quorum, retries=retries,
-                evaluate=evaluate, max_staleness=max_staleness,
+                evaluate=scored is not None, max_staleness=max_staleness,
+                early_stop=EarlyStop(scored) if scored else None,
             ), here,
         )  # fmt: skip
 
@@ -187,7 +200,11 @@ class FederationMachine(RuleBasedStateMachine):
 
     def _evaluate(self, effect: ev.Evaluate) -> None:
         assert self.open is not None and self.open.digest == effect.digest
-        self.todo = [ev.Evaluated(effect.round_number, {"auroc": 0.5} if self.config.evaluate else None)]
+        self.todo = [
+            ev.Evaluated(
+                effect.round_number, {"auroc": score_of(effect.digest)} if self.config.evaluate else None
+            )
+        ]
 
     def _keep_record(self, effect: ev.KeepRecord) -> None:
         record = effect.record
@@ -209,6 +226,9 @@ class FederationMachine(RuleBasedStateMachine):
         self._count()
         self.open = None
 
+    def _keep_best(self, effect: ev.KeepBest) -> None:
+        assert effect.best.digest == best_of(self.disk.records)
+
     def _count(self) -> None:
         """What the open round took is counted for good."""
         assert self.open is not None
@@ -228,7 +248,8 @@ class FederationMachine(RuleBasedStateMachine):
             assert effect.state.base == self.models[-1]
 
     def _finish(self, effect: ev.Finish) -> None:
-        assert len(self.disk.records) >= self.config.rounds
+        assert len(self.disk.records) >= self.config.rounds or self._may_end_early()
+        assert bool(effect.reason) == (len(self.disk.records) < self.config.rounds)
         self.ended = True
 
     def _fail(self, effect: ev.Fail) -> None:
@@ -464,7 +485,13 @@ class FederationMachine(RuleBasedStateMachine):
                 self._honest_step(step)
         assert self.ended
         failed = self.disk.records[-1]["outcome"] == "abandoned"
-        assert failed or len(self.disk.records) >= self.config.rounds
+        assert failed or len(self.disk.records) >= self.config.rounds or self._may_end_early()
+
+    def _may_end_early(self) -> bool:
+        """Whether as many rounds as patience allows have passed since the best one."""
+        stop, best = self.config.early_stop, best_of(self.disk.records)
+        scored = [record["model_sha256"] for record in self.disk.records if record["metrics"]]
+        return stop is not None and best is not None and len(scored) - scored.index(best) > stop.patience
 
 
 PROMISES: dict[type[Any], Callable[[FederationMachine, Any], None]] = {
@@ -476,6 +503,7 @@ PROMISES: dict[type[Any], Callable[[FederationMachine, Any], None]] = {
     ev.AdoptModel: FederationMachine._adopt,
     ev.Evaluate: FederationMachine._evaluate,
     ev.KeepRecord: FederationMachine._keep_record,
+    ev.KeepBest: FederationMachine._keep_best,
     ev.Abandon: FederationMachine._abandon,
     ev.Finish: FederationMachine._finish,
     ev.Fail: FederationMachine._fail,

@@ -2,6 +2,7 @@
 
     # a remark                                   nothing happens
     config rounds=2 quorum=2 ...                 the rule of the run, from the plain one; it starts
+    config early_stop=2:0.01 sampling=by-size    other things of the rule, as their options say them
     join a 100            leave a                a client is here with 100 examples; it is gone
     update a              update a 0 examples    its update for the round under way; with another number of examples
     update a again        late a 1               another update of its; its update for round 1
@@ -22,12 +23,15 @@ from dataclasses import replace
 from typing import Any
 
 from aggregator import events as ev
-from aggregator.cohort import Share
+from aggregator.best import EarlyStop
+from aggregator.cohort import Sampling, Share
 from aggregator.federation import Federation
 from fl_protocol import messages as msg
 from tests.federations import Disk, model_after, rule, update_of
 
-SHARES = ("cohort", "quorum")
+PARSED: dict[str, Callable[[str, str], Any]] = {
+    "cohort": Share.parse, "quorum": Share.parse, "early_stop": EarlyStop.parse, "sampling": Sampling.parse,
+}  # fmt: skip
 
 
 class Play:
@@ -60,7 +64,7 @@ class Play:
         for word in words:
             name, value = word.split("=")
             kind = type(getattr(self.config, name))
-            changes[name] = Share.parse(value, name) if name in SHARES else kind(float(value))
+            changes[name] = PARSED[name](value, name) if name in PARSED else kind(float(value))
         self.config = replace(self.config, **changes)
         self.federation = self.disk.federation(self.config)
         return self.federation.start(self.now, self.disk.open)
@@ -148,6 +152,9 @@ class Play:
         ]
         return "; ".join(part for part in parts if part)
 
+    def _keep_best(self, effect: ev.KeepBest) -> str:
+        return f"best: {self.names[effect.best.digest]}, {effect.best}"
+
     def _abandon(self, effect: ev.Abandon) -> str:
         then = "try again" if effect.again else "give up"
         return f"attempt {effect.attempt} fails with {effect.accepted} of {effect.quorum} updates: {then}"
@@ -178,8 +185,9 @@ SENTENCES: dict[type[Any], Callable[[Play, Any], str]] = {
     ev.AdoptModel: Play._adopt,
     ev.Evaluate: lambda play, effect: f"score {play.names[effect.digest]}",
     ev.KeepRecord: Play._keep_record,
+    ev.KeepBest: Play._keep_best,
     ev.Abandon: Play._abandon,
-    ev.Finish: lambda play, effect: "the run is finished",
+    ev.Finish: lambda play, effect: "the run is finished" + (f", {effect.reason}" if effect.reason else ""),
     ev.Fail: lambda play, effect: f"the run cannot go on: {effect.reason}",
 }
 

@@ -1,4 +1,4 @@
-"""A run of two rounds is killed before every single thing it does to its disk, goes on, and ends in the same bytes.
+"""A run that ends early, after two rounds, is killed before every single thing it does to its disk, goes on, and ends in the same bytes.
 
 The journal, the spool, the fold and the run directory are real; the federation's effects are performed as the server does,
 and between any two steps of that the process may die.
@@ -7,6 +7,7 @@ and between any two steps of that the process may die.
 from __future__ import annotations
 
 import json
+import math
 import random
 from collections import deque
 from collections.abc import Callable
@@ -16,20 +17,30 @@ from typing import Any
 import pytest
 
 from aggregator import events as ev
+from aggregator.best import EarlyStop
 from aggregator.cohort import Share
 from aggregator.federation import Federation, Phase
 from aggregator.folding import fold
 from aggregator.global_models import facts_of
 from aggregator.pieces import SpooledUpdate
 from aggregator.round import Update
-from aggregator.rundir import RunDirectory
+from aggregator.rundir import BEST, RunDirectory
+from aggregator.schedule import Schedules, parse_schedule
 from aggregator.strategies.fedopt import FedAdam
-from fl_protocol.messages import ACCEPTED, Offer
+from fl_protocol.messages import ACCEPTED, OPEN, Offer
+from fl_protocol.modelfile import DIGEST_KEY, read_header
 from fl_protocol.tensors import LEAF_BYTES
 from tests.federations import rule
 from tests.payloads import floats, leaves_of, model_file, offer_of
 
-CONFIG = rule(rounds=2, min_clients=3, quorum=Share(count=2), cohort=Share(count=3))
+CONFIG = rule(
+    rounds=9, min_clients=3, quorum=Share(count=2), cohort=Share(count=3), early_stop=EarlyStop(1),
+    schedules=Schedules(parse_schedule("cosine", "--learning-rate-schedule")),
+)  # fmt: skip
+RATES = {1: 0.05, 2: 0.05 * (1 + math.cos(math.pi / 9)) / 2}
+"""By round: what clients are told, in whatever life of the aggregator."""
+SCORES = {1: 0.9, 2: 0.8}
+"""By round: the second is no better, so it is the last of nine."""
 EXAMPLES = {"a": 30, "b": 7, "c": 101}
 SIZE = LEAF_BYTES // 4 + 10
 STRATEGY = FedAdam()
@@ -134,11 +145,16 @@ class Process:
         elif isinstance(effect, ev.AdoptModel):
             self._adopt(effect)
         elif isinstance(effect, ev.Evaluate):
-            self.events.append(ev.Evaluated(effect.round_number, {"auroc": 0.5}))
+            self.events.append(ev.Evaluated(effect.round_number, {"auroc": SCORES[effect.round_number]}))
         elif isinstance(effect, ev.KeepRecord):
             journal.keep_record(effect.record["round"], effect.record)
             self.step()
             self.run.append_round(effect.record)
+        elif isinstance(effect, ev.KeepBest):
+            assert self.run.publish_best(effect.best.digest)
+        elif isinstance(effect, ev.Announce) and effect.state.phase == OPEN:
+            assert effect.state.plan is not None
+            assert effect.state.plan.learning_rate == pytest.approx(RATES[effect.state.round_number])
 
     def _fold(self, effect: ev.Aggregate) -> None:
         number, base = effect.round_number, self.run.model(effect.base)
@@ -171,10 +187,12 @@ def left_behind(folder: Path) -> dict[str, Any]:
     lines = [json.loads(line) for line in (folder / "rounds.jsonl").read_text().splitlines()]
     # Declines and refusals live in memory until their round's record: a crash forgets them, and so who was a straggler.
     fixed = ("round", "outcome", "cohort", "accepted", "num_examples", "metrics", "model_sha256", "client_metrics",
-             "client_examples")  # fmt: skip
+             "client_examples", "best")  # fmt: skip
     return {
         "rounds": [{key: line[key] for key in fixed} for line in lines],
         "global": (folder / "global.safetensors").read_bytes(),
+        "best": (folder / BEST).read_bytes(),
+        "best_digest": read_header(folder / BEST).metadata[DIGEST_KEY],
         "models": {path.name: path.read_bytes() for path in (folder / "models").iterdir()},
         "spool": sorted(path.name for path in (folder / "spool").iterdir()),
     }
@@ -204,6 +222,9 @@ def test_the_undisturbed_run_is_the_one_meant(undisturbed: tuple[int, dict[str, 
     ]  # fmt: skip
     assert len(left["models"]) == 4, "two models, and what FedAdam keeps beside each"
     assert left["spool"] == []
+    lines = left["rounds"]
+    assert [line["best"]["round"] for line in lines] == [1, 1]
+    assert left["best_digest"] == lines[0]["model_sha256"] != lines[1]["model_sha256"]
 
 
 @pytest.mark.parametrize("part", range(4))

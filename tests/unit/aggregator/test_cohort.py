@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from aggregator.cohort import Share, draw, draw_evaluators
+from aggregator.cohort import Sampling, Share, draw, draw_evaluators
 from fl_protocol.errors import ConfigError
 
 
@@ -61,13 +61,12 @@ def test_whole_for_is_the_smallest_whole_with_that_part() -> None:
     assert Share(count=3).whole_for(5) == 5
 
 
-PRESENT = [f"client-{number}" for number in range(10)]
+PRESENT = {f"client-{number}": 10 for number in range(10)}
 
 
 def test_draw_depends_on_its_arguments_alone() -> None:
     chosen = draw(PRESENT, 4, seed=1, round_number=2, attempt=1)
-    assert chosen == draw(reversed(PRESENT), 4, seed=1, round_number=2, attempt=1)  # type: ignore[arg-type]
-    assert chosen == draw(set(PRESENT), 4, seed=1, round_number=2, attempt=1)
+    assert chosen == draw(dict(reversed(PRESENT.items())), 4, seed=1, round_number=2, attempt=1)
     assert len(chosen) == 4
     assert chosen <= set(PRESENT)
     others = [
@@ -83,9 +82,9 @@ def test_draw_is_pinned() -> None:
 
 
 def test_draw_keeps_those_who_have_answered_present_or_not() -> None:
-    chosen = draw(["a", "b", "c"], 2, seed=0, round_number=1, attempt=2, keep={"a", "gone"})
+    chosen = draw(dict.fromkeys("abc", 1), 2, seed=0, round_number=1, attempt=2, keep={"a", "gone"})
     assert chosen == {"a", "gone"}
-    chosen = draw(["a", "b", "c"], 3, seed=0, round_number=1, attempt=2, keep={"gone"})
+    chosen = draw(dict.fromkeys("abc", 1), 3, seed=0, round_number=1, attempt=2, keep={"gone"})
     assert "gone" in chosen
     assert len(chosen) == 3
 
@@ -117,3 +116,68 @@ def test_evaluators_do_not_train_where_that_is_possible() -> None:
     assert drawn(99) == present
     assert drawn(3) == drawn(3)
     assert len({drawn(3, number) for number in range(10)}) > 1
+
+
+# --- sampling ---------------------------------------------------------------------------------------------------------
+
+SIZES = {"a": 10, "b": 20, "c": 30, "d": 40}
+
+
+@pytest.mark.parametrize("text", ["uniform", "by-size", "power-of-choice:7"])
+def test_sampling_is_read_as_it_is_written(text: str) -> None:
+    assert str(Sampling.parse(text, "--sampling")) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "size", "by-size:3", "uniform:", "power-of-choice", "power-of-choice:0", "power-of-choice:x",
+             "power-of-choice:-1", "power-of-choice:²", "power-of-choice:20000"],
+)  # fmt: skip
+def test_an_unknown_sampling_is_refused_with_those_there_are(text: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"--sampling .* is unknown: use uniform, by-size or power-of-choice:D"
+    ):
+        Sampling.parse(text, "--sampling")
+
+
+def test_by_size_draws_in_proportion_without_replacement() -> None:
+    """4,000 draws of one, and of two: the chance of being in a pair is p_i + sum_j p_j p_i / (1 - p_j)."""
+
+    def share_of(size: int) -> dict[str, float]:
+        drawn = (
+            draw(SIZES, size, seed=1, round_number=n, attempt=1, sampling=Sampling("by-size"))
+            for n in range(4000)
+        )
+        counts = Counter(name for names in drawn for name in names)
+        return {name: counts[name] / 4000 for name in SIZES}
+
+    p = {name: size / 100 for name, size in SIZES.items()}
+    assert share_of(1) == pytest.approx(p, abs=0.04)  # five deviations of 0.008
+    pairs = {i: p[i] + sum(p[j] * p[i] / (1 - p[j]) for j in p if j != i) for i in p}
+    assert share_of(2) == pytest.approx(pairs, abs=0.04)
+    assert sum(share_of(2).values()) == pytest.approx(2.0)
+
+
+def test_power_of_choice_takes_the_highest_losses_of_the_candidates() -> None:
+    losses = {"a": 0.1, "b": 0.4, "c": 0.3, "d": 0.2}
+
+    def drawn(candidates: int, number: int = 1, **known: float) -> frozenset[str]:
+        rule = Sampling("power-of-choice", candidates)
+        return draw(
+            SIZES, 2, seed=1, round_number=number, attempt=1, sampling=rule, losses=known or losses
+        )  # fmt: skip
+
+    assert drawn(4) == drawn(99) == {"b", "c"}
+    assert drawn(4, a=0.1, b=0.4, c=0.3) == {"d", "b"}, "one who has told none comes first"
+    assert drawn(4, a=0.1, b=0.4) == {"c", "d"}
+    by_size = [
+        draw(SIZES, 3, seed=1, round_number=n, attempt=1, sampling=Sampling("by-size")) for n in range(50)
+    ]
+    assert [drawn(3, n) for n in range(50)] == [
+        frozenset(sorted(three, key=lambda name: -losses[name])[:2]) for three in by_size
+    ], "the candidates are those of by-size"
+
+
+def test_a_retry_draws_again_but_keeps_who_has_answered() -> None:
+    rule = Sampling("power-of-choice", 4)
+    chosen = draw(SIZES, 2, seed=0, round_number=1, attempt=2, keep={"a"}, sampling=rule, losses={"b": 9.0})
+    assert "a" in chosen and len(chosen) == 2 and "b" not in chosen

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from aggregator import events as ev
+from aggregator.best import Best
 from aggregator.cohort import Share
 from aggregator.federation import Federation, Phase
 from aggregator.round import MAX_REFUSALS, OpenRound
@@ -87,13 +88,15 @@ def test_the_model_is_adopted_scored_and_recorded_and_the_next_round_opens() -> 
     assert federation.handle(ev.Aggregated(1, digest), 3.0) == [
         ev.AdoptModel(1, digest, BASE), ev.Evaluate(1, digest)
     ]  # fmt: skip
-    record, kept, told = federation.handle(ev.Evaluated(1, {"auroc": 0.9}), 4.5)
+    record, best, kept, told = federation.handle(ev.Evaluated(1, {"auroc": 0.9}), 4.5)
+    assert best == ev.KeepBest(Best("auroc", 0.9, 1, digest))
     assert isinstance(record, ev.KeepRecord)
     assert record.record == {
         "round": 1, "outcome": "closed", "cohort": ["a", "b"], "accepted": ["a", "b"], "rejected": [],
         "stragglers": [], "stale": [], "num_examples": 40, "duration_s": 4.5, "metrics": {"auroc": 0.9},
         "client_metrics": {}, "client_examples": {"a": 30, "b": 10}, "base_sha256": BASE, "model_sha256": digest,
         "attempts": 1, "sites": {},
+        "best": {"round": 1, "metric": "auroc", "value": 0.9, "model_sha256": digest},
     }  # fmt: skip
     assert kept == ev.KeepRound(2, 1, ("a", "b"), digest, 1)
     assert isinstance(told, ev.Announce)

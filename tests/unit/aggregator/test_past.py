@@ -79,3 +79,15 @@ def test_a_record_from_before_bases_were_recorded_lets_nobody_in() -> None:
     old = short(1, "a")
     del old["base_sha256"], old["stale"]
     assert Past(1, [old]).admission("b", 1, base_of(1)) == "wrong_base"
+
+
+def test_the_last_loss_of_each_client_is_known_from_all_records() -> None:
+    told = [
+        {"a": {"loss": 0.5, "auroc": 0.7}, "b": {"loss": 0.4}},
+        {"b": {"auroc": 0.9}},
+        {"b": {"loss": 0.3}},
+    ]
+    past = Past(0, [record(number, sites=sites) for number, sites in enumerate(told[:2], 1)])
+    assert past.losses == {"a": 0.5, "b": 0.4}, "also of rounds that mean nothing else any more"
+    past.add(record(3, sites=told[2]))
+    assert past.losses == {"a": 0.5, "b": 0.3}

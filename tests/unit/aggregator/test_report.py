@@ -230,3 +230,15 @@ def test_a_run_whose_sites_share_nothing_has_no_table_of_them(tmp_path: Path) ->
     oddities: tuple[Any, ...] = (None, {}, [], {"a": {}}, {"a": 3})
     for odd in oddities:
         assert 'id="sites"' not in a_run(tmp_path, [record(1, sites=odd)])
+
+
+def test_a_run_that_ended_early_says_so_and_names_its_best_model(tmp_path: Path) -> None:
+    best = {"round": 1, "metric": "auroc", "value": 0.912, "model_sha256": "ab" * 32}
+    page = a_run(
+        tmp_path, [record(1, best=best), record(2, best=best, ended_early="no better for 1 round")], rounds=9
+    )
+    assert all(said in page for said in ("finished early", "no better for 1 round", "Best auroc", "0.912"))
+    odd = a_run(
+        tmp_path, [record(1, best={"value": "high"}, ended_early=None), record(2, best=[3])], rounds=9
+    )
+    assert "Best auroc" not in odd and "finished early" not in odd

@@ -12,6 +12,7 @@ import pytest
 from aggregator.events import KeepRound
 from aggregator.rundir import OURS, RunDirectory
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
+from fl_protocol.modelfile import read_header
 from tests.federations import BASE
 from tests.payloads import digest_of, floats, model_file
 
@@ -134,6 +135,32 @@ def test_the_global_model_is_replaced_in_one_step(run: RunDirectory) -> None:
         assert public.read_bytes() == run.model_path(digest).read_bytes()
     run.keep_models([])
     assert public.exists(), "the public name outlives the kept models"
+
+
+def test_the_best_model_is_replaced_in_one_step_and_outlives_the_kept_ones(run: RunDirectory) -> None:
+    public = run.path / "best.safetensors"
+    assert not run.publish_best(D1), "it is not there"
+    assert not public.exists()
+    keep(run, D1, 1)
+    assert run.publish_best(D1)
+    assert public.read_bytes() == run.model_path(D1).read_bytes()
+    keep(run, D2, 2)
+    assert run.publish_best(D2) and public.read_bytes() == run.model_path(D2).read_bytes()
+    run.keep_models([])
+    assert run.publish_best(D2), "a restart finds it in its place"
+    assert not run.publish_best(D1)
+    assert read_header(public).metadata["sha256"] == D2
+    assert not list(run.path.glob("*.tmp"))
+
+
+def test_a_best_model_cut_in_half_is_written_again(run: RunDirectory) -> None:
+    keep(run, D1)
+    run.publish_best(D1)
+    whole, public = run.model_path(D1).read_bytes(), run.path / "best.safetensors"
+    public.unlink()
+    public.write_bytes(whole[: len(whole) // 2])
+    assert run.publish_best(D1)
+    assert public.read_bytes() == whole
 
 
 def test_without_hard_links_it_is_copied(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
 from aggregator import events as ev
-from aggregator.cohort import Share
+from aggregator.cohort import Sampling, Share
 from aggregator.federation import Federation
 from fl_sim.profiles import Dropout, Profile
 from fl_sim.world import Begin, Drop, Effect, Outcome, Work, World
@@ -36,7 +36,7 @@ class Story:
     def _outcome(self, work: Work) -> Outcome:
         if work.client_id in self.failing:
             return Outcome(reason="no use")
-        return Outcome(10, {"loss": float(work.shard)})
+        return Outcome(10, {"eval_loss" if work.assignment.scores else "loss": float(work.shard)})
 
     def _perform(self, effects: list[Effect]) -> None:
         pending = deque(effects)
@@ -166,3 +166,45 @@ def test_local_steps_count_instead_of_passes() -> None:
     plan = rule().plan
     made = world((1.0, 1.0), rounds=1, plan=plan.__class__(1, 16, 0.05, 0, local_steps=4))
     assert Story(made).play().records[0]["duration_s"] == pytest.approx(4 * 16 * 0.1)
+
+
+def test_who_does_not_train_scores_and_is_told_to_the_round() -> None:
+    """Two of four train; the others score the round's base, and the round does not wait for them."""
+    story = Story(world((1.0,) * 4, cohort=Share(count=2), eval_cohort=Share(count=2))).play()
+    for record in story.records:
+        begun = [
+            effect.work
+            for _, effect in story.of(Begin)
+            if effect.work.assignment.round_number == record["round"]
+        ]
+        scoring = {work.client_id for work in begun if not work.assignment.trains}
+        assert scoring == set("abcd") - set(record["cohort"]) == set(record["sites"])
+        assert all(
+            figures == {"loss": float("abcd".index(name) + 1)} for name, figures in record["sites"].items()
+        )
+        assert record["duration_s"] == 1.0
+
+
+def test_a_score_that_comes_after_the_round_is_given_up() -> None:
+    """The model takes longer to travel than the one who trains needs: nobody waits."""
+    slow = world((1.0, 1.0), cohort=Share(count=1), eval_cohort=Share(count=1), quorum=Share(count=1), grace_s=0.0,
+                 deadline_s=0.5, retries=0)  # fmt: skip
+    slow.profile = replace(slow.profile, link_bytes_s=10.0)
+    story = Story(slow).play()
+    assert [record["outcome"] for record in story.records] == ["abandoned"]
+    assert story.records[0]["sites"] == {}
+    assert story.world.at_work == []
+
+
+def test_the_loss_that_sites_tell_steers_who_is_drawn_next() -> None:
+    """All score, so after the first round all losses are known: that of a client is its shard."""
+    sampling = Sampling("power-of-choice", 4)
+    config: dict[str, Any] = {
+        "cohort": Share(count=2),
+        "eval_cohort": Share(fraction=1.0),
+        "sampling": sampling,
+        "rounds": 3,
+    }
+    story = Story(world((1.0,) * 4, **config)).play()
+    assert set(story.records[0]["sites"]) == set("abcd")
+    assert [record["cohort"] for record in story.records[1:]] == [["c", "d"], ["c", "d"]]
