@@ -21,7 +21,7 @@ from typing import TypeVar
 from fl_protocol.network import Connected, Disconnected, Event, Received, Will
 from fl_protocol.transport import BrokerOptions, MqttTransport
 
-PATIENCE_S = 15.0
+PATIENCE_S = 30.0
 REPOSITORY = Path(__file__).parent.parent
 AS_OURSELVES = ["user root"] if os.getuid() == 0 else []
 """Started by root, mosquitto becomes a user who may not read a test's folder."""

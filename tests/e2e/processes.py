@@ -24,7 +24,7 @@ SCRIPTS = Path(sys.executable).parent
 MARK = "HILUM_TEST_MARK"
 ECHO = ("--plugin", "echo_task")
 ECHO_JOB = ("--task", "echo", "--model", "tiny", *ECHO)
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 LET_GO_S = 5.0
 """How long after the end of a program its children may take to follow it."""
 

@@ -29,8 +29,8 @@ pytestmark = [
 
 
 def run(tmp: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(RUNNER), "--tmp", str(tmp / "bench"), "--guard", "100", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=115)
+    command = [sys.executable, str(RUNNER), "--tmp", str(tmp / "bench"), "--guard", "200", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=220)
 
 
 def result_of(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:

@@ -36,8 +36,10 @@ def story(programs: Programs) -> list[tuple[Any, ...]]:
 def undisturbed(broker_address: str, tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, ...]]:
     """The story of the same run in which nobody dies."""
     calm = Programs(tmp_path_factory.mktemp("calm"), broker_address, "calm")
-    ends_well(calm, *edges(calm))
-    calm.close()
+    try:
+        ends_well(calm, *edges(calm))
+    finally:
+        calm.close()
     return story(calm)
 
 

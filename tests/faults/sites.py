@@ -18,6 +18,17 @@ from tests.e2e.processes import Program, Programs
 LONG = bool(os.environ.get("HILUM_LONG"))
 
 
+def undisturbed_run(programs: Programs, *arguments: object, count: int = 3) -> Programs:
+    """The same run beside it with nothing that disturbs; ended, and closed whatever happens."""
+    calm = Programs(programs.folder / "calm", programs.broker, f"{programs.job}-calm")
+    calm.folder.mkdir()
+    try:
+        end_well(calm.agg(*arguments), *edges(calm, count))
+    finally:
+        calm.close()
+    return calm
+
+
 def line_to(broker: Broker, line: Line = PROFILES["lan"], *, mqtt: bool = False) -> FaultProxy:
     """A line from a site to the broker."""
     return FaultProxy((broker.options.host, broker.options.port), line, mqtt=mqtt)

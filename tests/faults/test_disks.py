@@ -13,7 +13,7 @@ import pytest
 
 from tests.brokers import mosquitto, running
 from tests.e2e.processes import Programs, until
-from tests.faults.sites import edges, end_well, final_model, story
+from tests.faults.sites import edges, end_well, final_model, story, undisturbed_run
 
 ARGUMENTS = ("--rounds", 2, "--min-clients", 2, "--model", "mb-1", "--grace", 60)
 ROOM = 24_000_000
@@ -55,10 +55,7 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture
 def undisturbed(programs: Programs) -> tuple[list[object], bytes]:
-    calm = Programs(programs.folder / "calm", programs.broker, f"{programs.job}-calm")
-    calm.folder.mkdir()
-    end_well(calm.agg(*ARGUMENTS), *edges(calm, 2))
-    calm.close()
+    calm = undisturbed_run(programs, *ARGUMENTS, count=2)
     return list(story(calm)), final_model(calm)
 
 

@@ -13,7 +13,7 @@ from fl_protocol.transfer import WINDOW
 from fl_sim.line import PROFILES, Line
 from tests.brokers import Broker
 from tests.e2e.processes import Program, Programs, until
-from tests.faults.sites import LONG, edges, end_well, final_model, line_to, retained, story
+from tests.faults.sites import LONG, edges, end_well, final_model, line_to, retained, story, undisturbed_run
 
 MB = 1_000_000
 KEEPALIVE = ("--keepalive", 2)
@@ -133,10 +133,7 @@ def test_every_frame_twice_out_of_order_and_a_round_late_changes_nothing(
 ) -> None:
     """On the lines of all edges and of the aggregator; after every round all of it comes once more."""
     arguments = ("--rounds", 3, "--min-clients", 3, "--model", "mb-1", "--grace", 60)
-    calm = Programs(programs.folder / "calm", broker.options.where, f"{programs.job}-calm")
-    calm.folder.mkdir()
-    end_well(calm.agg(*arguments), *edges(calm))
-    calm.close()
+    calm = undisturbed_run(programs, *arguments)
     with ExitStack() as stack:
         lines = [stack.enter_context(line_to(broker, mqtt=True)) for _ in range(4)]
         for line in lines:
