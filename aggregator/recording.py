@@ -14,6 +14,7 @@ from aggregator.report_parts import FILE_NAME as PARTS_FILE
 from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.spool import Upload
+from fl_protocol.messages import FIGURE
 from fl_tasks.jobs import Evaluated
 
 REPORT_EVERY_S = 2.0
@@ -24,8 +25,10 @@ SHARE_OF_TIME = 20
 class Recording:
     """Writes down rounds as they end; what nobody waits for is done by :meth:`tidy`, at leisure."""
 
-    def __init__(self, run: RunDirectory, view: seen.View) -> None:
+    def __init__(self, run: RunDirectory, view: seen.View, best_by: str | None = None) -> None:
         self._run, self._view = run, view
+        self._missed = best_by
+        """The metric that decides, until it is known whether rounds have it."""
         self._counted = (0, 0)
         self._folded: list[Upload] = []
         self._report_next_at = 0.0
@@ -59,7 +62,18 @@ class Recording:
         self._run.journal.keep_record(number, whole)
         self._run.append_round(whole)
         self._view.show(seen.RoundEnded(whole))
+        self._look_for_measure(record)
         self.untidy = True
+
+    def _look_for_measure(self, record: Mapping[str, Any]) -> None:
+        """Say once if what is to decide which model is the best is not among what the first round measured."""
+        name, self._missed = self._missed, None
+        if name is not None and "best" not in record:
+            at_sites = (f"client_{each}" for each in record["client_metrics"] if each.startswith(FIGURE))
+            there = ", ".join(sorted([*(record["metrics"] or {}), *at_sites])) or "nothing"
+            self._view.show(
+                seen.Warned(f"--best-by {name} was not measured in round {record['round']}: there is {there}")
+            )
 
     def keep_best(self, best: Best) -> None:
         """Let best.safetensors be the best model. It is one of the two newest when it becomes the best, so it is gone

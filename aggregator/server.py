@@ -82,7 +82,7 @@ class Server:
         self.bytes_down = self.bytes_up = 0
         self._seq = self._connection = self._said = 0
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
-        self.recording = Recording(run, view)
+        self.recording = Recording(run, view, federation.config.best_by)
         self._told: set[tuple[str, str]] = set()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0

@@ -37,11 +37,12 @@ TOGETHER = 0
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train: its kind, its title, and who trains."""
+    """One way to train: its kind, its title, and who trains; ``sites`` is whose work one client does in a round."""
 
     kind: str
     title: str
     clients: Clients
+    sites: int = 1
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,9 @@ def ways_of(clients: Clients) -> list[Way]:
         for name, num, options in zip(clients.names, clients.examples, clients.options, strict=True)
         if num > 0
     ]
-    return [Way(FEDERATED, "all sites", clients), Way(CENTRALISED, "in one place", together), *alone]
+    return [
+        Way(FEDERATED, "all sites", clients), Way(CENTRALISED, "in one place", together, len(alone)), *alone
+    ]  # fmt: skip
 
 
 def _run(way: Way, settings: SimSettings, sites: Clients, engine: Engine, view: seen.View) -> Result:
@@ -159,8 +162,8 @@ def settings_for(way: Way, settings: SimSettings) -> SimSettings:
         return replace(settings, out=settings.out / FEDERATED, cache=settings.out / "cache")
     one = Share(count=1)
     plan = replace(settings.config.plan, proximal_mu=0.0, control_variates=False, local_norms=False)
-    if plan.local_steps is not None and way.kind == CENTRALISED:
-        plan = replace(plan, local_steps=plan.local_steps * settings.clients)
+    if plan.local_steps is not None:
+        plan = replace(plan, local_steps=plan.local_steps * way.sites)
     config = replace(
         settings.config, min_clients=1, cohort=one, quorum=one, plan=plan, max_staleness=0, sampling=UNIFORMLY,
         eval_cohort=None,

@@ -69,7 +69,7 @@ class Simulation:
         self.updates = 0
         self.payload_bytes, self.bytes_down, self.bytes_up = payload_bytes, 0, 0
         self._files: dict[tuple[str, str], Path] = {}
-        self._recording = Recording(run, view)
+        self._recording = Recording(run, view, federation.config.best_by)
         self._over = False
 
     def run(self) -> None:

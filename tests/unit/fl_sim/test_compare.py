@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from aggregator.cohort import Share
+from aggregator.best import EarlyStop
+from aggregator.cohort import Sampling, Share
 from aggregator.strategies.registry import get_strategy
 from fl_protocol.errors import ConfigError
 from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result, settings_for, ways_of
@@ -121,6 +123,16 @@ def test_one_client_alone_is_a_whole_federation_of_the_same_budget(tmp_path: Pat
             assert own.profile.dropout.chance == 0.0
     folders = [settings_for(way, settings).out.relative_to(tmp_path).as_posix() for way in ways_of(clients())]
     assert folders == ["federated", "centralised", "local/a", "local/c"]
+
+
+def test_of_local_steps_one_place_takes_as_many_as_all_sites_that_train(tmp_path: Path) -> None:
+    config = rule(eval_cohort=Share(count=1), sampling=Sampling("by-size"), early_stop=EarlyStop(2))
+    config = replace(config, plan=replace(config.plan, local_steps=7))
+    settings = SimSettings(tmp_path, config, get_strategy("fedavg"), 3, "d", "iid", Profile((1.0,) * 3))
+    own = [settings_for(way, settings).config for way in ways_of(clients())]
+    assert [each.plan.local_steps for each in own] == [7, 14, 7, 7]
+    assert [each.eval_cohort for each in own] == [Share(count=1), None, None, None]
+    assert [each.early_stop for each in own] == [EarlyStop(2)] * 4, "each by its own course"
 
 
 def test_nothing_to_score_on_is_a_mistake(tmp_path: Path) -> None:
