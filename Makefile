@@ -39,7 +39,7 @@ format: $(READY)
 
 test: setup
 	@.ci/setup tests
-	@exec .venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadgroup $(PYTEST_ARGS)
+	@exec .venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 bench: setup
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)

@@ -22,7 +22,6 @@ BROKERS: dict[str, Callable[[Path], Broker]] = {
 EXPECTED: dict[str, list[str]] = {}
 
 
-@pytest.mark.xdist_group("brokers")  # each is held to what those before it gave
 @pytest.mark.parametrize("kind", BROKERS)
 def test_five_megabytes_go_both_ways(kind: str, tmp_path: Path) -> None:
     broker = BROKERS[kind](tmp_path / "broker")

@@ -18,8 +18,7 @@ from fl_tasks.phantoms import write_phantoms
 from tests.brokers import Broker
 from tests.e2e.processes import Program, clean_environment
 
-# Each block goes on from what those before it left: one process runs them all.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("readme")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
 XRAYS = ROOT.parent / "shared" / "data" / "chest_xray"
