@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from fl_protocol.modelfile import read_header
+from fl_tasks.calibration import COLDEST, HOTTEST, METADATA_KEY
 from fl_tasks.phantoms import write_phantoms
 from tests.e2e.processes import Program, Programs, until
 
@@ -47,6 +49,8 @@ def test_a_demonstration_on_phantoms_ends_in_a_report_that_says_so(demo: Program
     assert "synthetic phantoms" in run.out
     assert f"file://{out}/report.html" in run.out
     assert "synthetic phantoms" in (out / "report.html").read_text()
+    temperature = float(read_header(out / "global.safetensors").metadata[METADATA_KEY])
+    assert COLDEST < temperature < HOTTEST, "fitted at the sites, sent with the model"
     assert leftovers(out) == []
     assert run.err == ""
 
