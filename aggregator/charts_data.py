@@ -26,6 +26,8 @@ from aggregator.charts import (
 Bins = Sequence[tuple[float, float, int]]
 """Mean probability, share right, images."""
 MOST_RADIUS = 9.0
+LETTER = 8.0
+"""Width of a letter in a column's head, at the most."""
 
 
 def reliability_chart(key: str, title: str, before: Bins, after: Bins) -> Markup:
@@ -58,12 +60,11 @@ def parts_chart(
     key: str, title: str, classes: Sequence[str], sites: Sequence[tuple[str, Mapping[str, int]]]
 ) -> Markup:
     """A row a site, a column a class; the area of a circle is the number of images."""
-    row, column, left, top = 22.0, 58.0, 124.0, 30.0
+    heads = [short(name, 9) for name in classes]
+    row, column, left, top = 22.0, max([44.0, *(LETTER * len(head) + 12.0 for head in heads)]), 124.0, 30.0
     most = max((counts.get(name, 0) for _, counts in sites for name in classes), default=0) or 1
-    body = [
-        _text(left + (j + 0.5) * column, 16, short(name, 9), "tick mid") for j, name in enumerate(classes)
-    ]
-    total_at = left + len(classes) * column + 40
+    body = [_text(left + (j + 0.5) * column, 16, head, "tick mid") for j, head in enumerate(heads)]
+    total_at = left + len(classes) * column + 52
     body.append(_text(total_at, 16, "images", "tick end"))
     for i, (site, counts) in enumerate(sites):
         y = top + row * i + row / 2
