@@ -7,13 +7,14 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
 from edge_client import options as opt
+from edge_client.site import Site
 from fl_protocol import commandline as cl
 from fl_protocol import entrypoints
 from fl_protocol.bounds import at_least
@@ -40,6 +41,7 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 
 @app.command()
 def join(
+    ctx: typer.Context,
     broker: opt.BrokerOption,
     data: opt.DataOption = None,
     job: cl.JobOption = "default",
@@ -63,33 +65,18 @@ def join(
     verbose: opt.VerboseOption = False,
 ) -> None:
     """Join a job, train whenever a round asks for it, and stay until the job is finished."""
-    from edge_client.agent import EdgeOptions, run
+    from edge_client.agent import run
     from edge_client.console import make_view
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, stream=sys.stderr)
-    part, parts = parse_shard(shard)
-    client = client_id if client_id is not None else default_client(socket.gethostname(), part, parts)
-    options = EdgeOptions(
-        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive),
-        job=checked_name(job, "--job"),
-        client=checked_name(client, "--client-id"),
-        workdir=Path(workdir or f"hilum-edge/{client}"),
-        data=checked_data(data, plugin),
-        shard=part,
-        shards=parts,
-        partition=checked_partition(partition),
-        seed=at_least(seed, 0, "--seed", 2**63 - 1),
-        device=one_of(device, DEVICES, "--device"),
-        threads=None if threads is None else at_least(threads, 1, "--threads"),
-        plugin=plugin,
-        connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
-        private_metrics=private_metrics,
-    )
-    raise typer.Exit(run(options, make_view(sys.stdout)))
+    site = site_of(ctx.params)
+    check_data(site.data, plugin)
+    raise typer.Exit(run(site, make_view(sys.stdout)))
 
 
 @app.command()
 def doctor(
+    ctx: typer.Context,
     broker: opt.BrokerOption,
     data: opt.DataOption = None,
     job: cl.JobOption = "default",
@@ -117,26 +104,39 @@ def doctor(
     something is to be mended here, 3 if at the broker or the aggregator.
     """
     logging.basicConfig(level=logging.CRITICAL)  # what is not delivered is a finding
-    from edge_client.doctor import Place, examine
+    from edge_client.doctor import examine
     from fl_protocol.doctor import present
 
-    part, parts = parse_shard(shard)
-    client = client_id if client_id is not None else default_client(socket.gethostname(), part, parts)
-    place = Place(
-        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key),
-        job=checked_name(job, "--job"),
+    site = site_of(ctx.params)
+    raise typer.Exit(present(examine(site), "a join", sys.stdout, to_json=as_json))
+
+
+def site_of(given: Mapping[str, Any]) -> Site:
+    """The edge that the options of a command describe. Raises ConfigError for what cannot be."""
+    part, parts = parse_shard(given["shard"])
+    name = given["client_id"]
+    client = name if name is not None else default_client(socket.gethostname(), part, parts)
+    login = {
+        key: given[key] for key in ("broker", "username", "password_file", "tls", "ca", "cert", "key", "keepalive")
+        if key in given
+    }  # fmt: skip
+    threads = given["threads"]
+    return Site(
+        broker=cl.broker_options(**login),
+        job=checked_name(given["job"], "--job"),
         client=checked_name(client, "--client-id"),
-        workdir=Path(workdir or f"hilum-edge/{client}"),
-        data=data,
+        workdir=Path(given["workdir"] or f"hilum-edge/{client}"),
+        data=given["data"],
         shard=part,
         shards=parts,
-        partition=checked_partition(partition),
-        seed=at_least(seed, 0, "--seed", 2**63 - 1),
-        device=one_of(device, DEVICES, "--device"),
+        partition=checked_partition(given["partition"]),
+        seed=at_least(given["seed"], 0, "--seed", 2**63 - 1),
+        device=one_of(given["device"], DEVICES, "--device"),
         threads=None if threads is None else at_least(threads, 1, "--threads"),
-        plugin=plugin,
+        plugin=given["plugin"],
+        connect_timeout_s=at_least(given.get("connect_timeout", 0.0), 0.0, "--connect-timeout"),
+        private_metrics=given.get("private_metrics", False),
     )
-    raise typer.Exit(present(examine(place), "a join", sys.stdout, to_json=as_json))
 
 
 @app.command()
@@ -185,14 +185,13 @@ def default_client(host: str, part: int, parts: int) -> str:
     return f"{name}-shard{part}" if parts > 1 else name
 
 
-def checked_data(data: str | None, plugin: str | None) -> str | None:
+def check_data(data: str | None, plugin: str | None) -> None:
     """The folder, looked at before anything is joined; tasks of others say themselves what they need of it."""
     if plugin or entrypoints.offered(entrypoints.TASKS):
-        return data
+        return
     from fl_tasks.sources import quick_check
 
     quick_check(data)
-    return data
 
 
 def checked_partition(text: str) -> str:

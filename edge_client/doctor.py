@@ -11,11 +11,10 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from edge_client.site import Site
 from edge_client.store import OLDER_MODELS, folder_in_use
 from fl_protocol import doctor as dr
-from fl_protocol.broker import BrokerOptions
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import DecodeError, HilumError
 from fl_protocol.messages import (
@@ -36,7 +35,6 @@ from fl_protocol.topics import Kind, Topic, client_filters, parse
 from fl_protocol.visit import Visit, free_bytes, path_to, write_trial
 from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.doctor import Questions
-from fl_tasks.jobs import DataOptions
 
 LISTEN_S, ANSWER_S, MODEL_S = 2.0, 10.0, 5.0
 """How long to wait for what is retained, for an aggregator's answers, and for a chunk of the model."""
@@ -45,29 +43,6 @@ WRITTEN = (Kind.STATE, Kind.EVENT, Kind.OFFER, Kind.CHUNK)
 READ = (Kind.CONTROL, Kind.ACK)
 GRANTS = {"up": "write fl/1/+/up/%u/#", "dn": "read fl/1/+/dn/%u/#", "pub": "read fl/1/+/pub/#"}
 IMAGES_MB = 64 * 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Place:
-    """Whose doctor it is."""
-
-    broker: BrokerOptions
-    job: str
-    client: str
-    workdir: Path
-    data: str | None = None
-    shard: int = 1
-    shards: int = 1
-    partition: str = "iid"
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    plugin: str | None = None
-
-    @property
-    def who(self) -> str:
-        """The login, for people."""
-        return repr(self.broker.username) if self.broker.username else "this connection"
 
 
 @dataclass(frozen=True)
@@ -104,13 +79,13 @@ class Trial:
 # --- judgements -----------------------------------------------------------------------------------------------
 
 
-def judge_trial(place: Place, trial: Trial) -> list[dr.Finding]:
+def judge_trial(site: Site, trial: Trial) -> list[dr.Finding]:
     """All that was tried, in the order in which a person would mend it."""
-    access = [judge_pub(place, trial), judge_up(place, trial), judge_dn(place, trial)]
-    return [*access, judge_aggregator(place, trial), *judge_name(place, trial)]
+    access = [judge_pub(site, trial), judge_up(site, trial), judge_dn(site, trial)]
+    return [*access, judge_aggregator(site, trial), *judge_name(site, trial)]
 
 
-def judge_pub(place: Place, trial: Trial) -> dr.Finding:
+def judge_pub(site: Site, trial: Trial) -> dr.Finding:
     """Reading what is for all: the round, the model's manifest, one chunk of it."""
     if trial.published:
         wanted = {Kind.AGG, Kind.ROUND} | (
@@ -121,24 +96,24 @@ def judge_pub(place: Place, trial: Trial) -> dr.Finding:
             return dr.ok("read pub", "came: " + _names(trial.published))
         told = f"{missing} did not come, other things of pub/ did"
         if trial.online:
-            return dr.fail("read pub", told, f"grant {place.who} '{GRANTS['pub']}' (broker/acl)", dr.THERE)
+            return dr.fail("read pub", told, f"grant {site.login} '{GRANTS['pub']}' (broker/acl)", dr.THERE)
         return dr.warn("read pub", told, "the aggregator will lay it out anew when it is back")
     if trial.answered:
         return dr.fail("read pub", "an aggregator answers, yet nothing of pub/ arrives",
-                       f"grant {place.who} '{GRANTS['pub']}' (broker/acl)", dr.THERE)  # fmt: skip
-    return dr.warn("read pub", f"nothing is published for job {place.job!r}, so reading it could not be tried",
+                       f"grant {site.login} '{GRANTS['pub']}' (broker/acl)", dr.THERE)  # fmt: skip
+    return dr.warn("read pub", f"nothing is published for job {site.job!r}, so reading it could not be tried",
                    "check --job, or start the aggregator and ask again")  # fmt: skip
 
 
-def judge_up(place: Place, trial: Trial) -> dr.Finding:
+def judge_up(site: Site, trial: Trial) -> dr.Finding:
     """Writing our own topics."""
-    grant = f"join under the login's name (--client-id), or grant {place.who} '{GRANTS['up']}' (broker/acl)"
+    grant = f"join under the login's name (--client-id), or grant {site.login} '{GRANTS['up']}' (broker/acl)"
     refused = {kind: why for kind, why in trial.refused.items() if kind in WRITTEN}
     hangs_up = [why for why in refused.values() if "hangs up" in why or "largest packet" in why]
     if hangs_up:
         return dr.fail("write up", hangs_up[0], "raise its max_packet_size to 1048576", dr.THERE)
     if refused:
-        why = f"the broker does not let {place.who} write {_names(refused)} of {place.client!r}"
+        why = f"the broker does not let {site.login} write {_names(refused)} of {site.client!r}"
         return dr.fail("write up", why, grant, dr.THERE)
     heard = {kind for kind in WRITTEN if any(name == kind.name.lower() for name, _ in trial.echoes)}
     arrived = heard or trial.looped & set(WRITTEN)
@@ -156,10 +131,10 @@ def judge_up(place: Place, trial: Trial) -> dr.Finding:
     return _untried("write up", trial)
 
 
-def judge_dn(place: Place, trial: Trial) -> dr.Finding:
+def judge_dn(site: Site, trial: Trial) -> dr.Finding:
     """Reading what is for us."""
     grant = (
-        f"grant {place.who} '{GRANTS['dn']}' (broker/acl), and see that the aggregator lives: fl-agg status"
+        f"grant {site.login} '{GRANTS['dn']}' (broker/acl), and see that the aggregator lives: fl-agg status"
     )
     came = {via for _, via in trial.echoes}
     arrived = came or trial.looped & set(READ)
@@ -184,10 +159,10 @@ def _untried(check: str, trial: Trial) -> dr.Finding:
                    if trial.refused else "ask again when it is back")  # fmt: skip
 
 
-def judge_aggregator(place: Place, trial: Trial) -> dr.Finding:
+def judge_aggregator(site: Site, trial: Trial) -> dr.Finding:
     """Who serves the job, and where it stands."""
     state = trial.round
-    stands = f"job {place.job!r}"
+    stands = f"job {site.job!r}"
     if state is not None:
         stands += f": {state.phase}, round {state.round_number} of {state.rounds}, task {state.task}, model {state.model}"
     if trial.answered:
@@ -209,17 +184,17 @@ def judge_aggregator(place: Place, trial: Trial) -> dr.Finding:
     )
 
 
-def judge_name(place: Place, trial: Trial) -> list[dr.Finding]:
+def judge_name(site: Site, trial: Trial) -> list[dr.Finding]:
     """Whether the client id is free. An aggregator knows; without one, what the broker kept is a hint."""
     advice = "stop it, or give this one another --client-id"
     if trial.echo is None:
         kept = trial.state.state if trial.state else LEFT
-        told = f"{place.client!r} was last heard of as {kept}, and never left"
+        told = f"{site.client!r} was last heard of as {kept}, and never left"
         return [] if kept in (LEFT, LOST) else [dr.warn("client id", told, advice)]
     if trial.echo.holder:
-        told = f"{place.client!r} is in use by an edge that is {trial.echo.holder}"
+        told = f"{site.client!r} is in use by an edge that is {trial.echo.holder}"
         return [dr.fail("client id", told, advice, dr.THERE)]
-    return [dr.ok("client id", f"{place.client!r} is free")]
+    return [dr.ok("client id", f"{site.client!r} is free")]
 
 
 def needed_bytes(trial: Trial) -> int:
@@ -236,86 +211,82 @@ def _names(kinds: Iterable[Kind]) -> str:
 # --- hands ----------------------------------------------------------------------------------------------------
 
 
-def examine(place: Place) -> Iterator[dr.Finding]:
+def examine(site: Site) -> Iterator[dr.Finding]:
     """Every finding, as soon as it is known."""
-    questions = Questions(place.device, place.plugin, place.threads)
+    questions = Questions(site.device, site.plugin, site.threads)
     try:
         trial = Trial()
         path = []
-        for finding in path_to(place.broker):
+        for finding in path_to(site.broker):
             path.append(finding)
             yield finding
         if dr.exit_code(path) == 0:
-            trial = yield from _visit(place)
-        yield from _this_machine(place, trial, questions)
+            trial = yield from _visit(site)
+        yield from _this_machine(site, trial, questions)
     finally:
         questions.stop()
 
 
-def _this_machine(place: Place, trial: Trial, questions: Questions) -> Iterator[dr.Finding]:
-    error = write_trial(place.workdir)
-    yield dr.judge_disk(place.workdir, "--workdir", error, free_bytes(place.workdir), needed_bytes(trial))
-    if error is None and folder_in_use(place.workdir):
-        yield dr.fail("workdir", f"another fl-edge works in {place.workdir}",
+def _this_machine(site: Site, trial: Trial, questions: Questions) -> Iterator[dr.Finding]:
+    error = write_trial(site.workdir)
+    yield dr.judge_disk(site.workdir, "--workdir", error, free_bytes(site.workdir), needed_bytes(trial))
+    if error is None and folder_in_use(site.workdir):
+        yield dr.fail("workdir", f"another fl-edge works in {site.workdir}",
                       "stop it, or give this one a --client-id or --workdir of its own", dr.THERE)  # fmt: skip
     task = trial.round.task if trial.round and trial.round.task else DEFAULT_TASK
     yield questions.inspect(task)
-    yield from _data(place, trial, task, questions)
+    yield from _data(site, trial, task, questions)
     yield dr.judge_clock(time.time(), trial.echo.clock_s if trial.echo else None)
 
 
-def _data(place: Place, trial: Trial, task: str, questions: Questions) -> list[dr.Finding]:
-    if place.data is None and task == DEFAULT_TASK:
+def _data(site: Site, trial: Trial, task: str, questions: Questions) -> list[dr.Finding]:
+    if site.data is None and task == DEFAULT_TASK:
         return [dr.warn("data", "not looked at", "name the folder with --data DIR")]
-    size = trial.round.image_size if trial.round else 0
-    cache = str(place.workdir / "cache")  # what is resized here the join finds done
-    return questions.data(
-        DataOptions(task, place.data, size, cache, place.shard, place.shards, place.partition, place.seed)
-    )
+    return questions.data(site.data_options(task, trial.round.image_size if trial.round else 0))
 
 
-def _visit(place: Place) -> Generator[dr.Finding, None, Trial]:
+def _visit(site: Site) -> Generator[dr.Finding, None, Trial]:
     """Connect, try the rights, and say what that means."""
     trial = Trial()
     try:
-        with Visit(place.broker, place.client) as visit:
+        with Visit(site.broker, site.client) as visit:
             connected = visit.connect()
-            yield dr.judge_connection(place.broker, connected)
+            yield dr.judge_connection(site.broker, connected)
             limits = dr.judge_limits(connected)
             yield from limits
             if dr.exit_code(limits) == 0:
-                trial = _try(place, visit, connected)
-                yield from judge_trial(place, trial)
+                trial = _try(site, visit, connected)
+                yield from judge_trial(site, trial)
     except HilumError as error:
         yield dr.failed("mqtt", error)
     return trial
 
 
-def _try(place: Place, visit: Visit, connected: Connected) -> Trial:
-    own = [str(_topic(place, kind)) for kind in WRITTEN]
-    visit.ask([*client_filters(place.job, place.client), *own])
-    visit.wait(lambda: {Kind.AGG, Kind.ROUND} <= _gather(place, visit, connected).published, LISTEN_S)
+def _try(site: Site, visit: Visit, connected: Connected) -> Trial:
+    own = [str(_topic(site, kind)) for kind in WRITTEN]
+    visit.ask([*client_filters(site.job, site.client), *own])
+    visit.wait(lambda: {Kind.AGG, Kind.ROUND} <= _gather(site, visit, connected).published, LISTEN_S)
     padding = bytes(chunk_bytes_for(connected.max_packet_bytes))
     for kind in WRITTEN:
         probe = Probe(visit.instance, padding if kind is Kind.CHUNK else b"")
-        visit.transport.publish(str(_topic(place, kind)), encode(probe))
-    found = _gather(place, visit, connected)
+        visit.transport.publish(str(_topic(site, kind)), encode(probe))
+    found = _gather(site, visit, connected)
     if not found.online:
         for kind in READ:
-            visit.transport.publish(str(_topic(place, kind)), encode(Echo(visit.instance, "")))
-    visit.wait(lambda: _enough(_gather(place, visit, connected)), ANSWER_S if found.online else LISTEN_S)
+            visit.transport.publish(str(_topic(site, kind)), encode(Echo(visit.instance, "")))
+    visit.wait(lambda: _enough(_gather(site, visit, connected)), ANSWER_S if found.online else LISTEN_S)
     if visit.lost:
-        visit.wait(lambda: _enough(_gather(place, visit, connected)), ANSWER_S)
+        visit.wait(lambda: _enough(_gather(site, visit, connected)), ANSWER_S)
     base = found.round.base if found.round else None
     if base:
-        chunk = Topic(place.job, Kind.BLOCK, digest=base)
-        visit.ask([str(chunk), str(Topic(place.job, Kind.MODEL, digest=base))])
-        visit.wait(lambda: {Kind.MODEL, Kind.BLOCK} <= _gather(place, visit, connected).published, MODEL_S)
-    return _gather(place, visit, connected)
+        chunk = Topic(site.job, Kind.BLOCK, digest=base)
+        visit.ask([str(chunk), str(Topic(site.job, Kind.MODEL, digest=base))])
+        visit.wait(lambda: {Kind.MODEL, Kind.BLOCK} <= _gather(site, visit, connected).published, MODEL_S)
+    return _gather(site, visit, connected)
 
 
-def _topic(place: Place, kind: Kind) -> Topic:
-    return Topic(place.job, kind, client=place.client, transfer=TRANSFER)
+def _topic(site: Site, kind: Kind) -> Topic:
+    return Topic(site.job, kind, client=site.client, transfer=TRANSFER)
 
 
 def _enough(trial: Trial) -> bool:
@@ -327,12 +298,12 @@ def _enough(trial: Trial) -> bool:
     return wanted <= gone or {*WRITTEN, *READ} <= trial.looped | set(trial.refused)
 
 
-def _gather(place: Place, visit: Visit, connected: Connected) -> Trial:
+def _gather(site: Site, visit: Visit, connected: Connected) -> Trial:
     """What has come so far. Frames that are nobody's are left out."""
     messages = [
         pair
         for frame in visit.received
-        if (pair := _decoded(frame.topic, frame.payload)) and pair[0].job == place.job
+        if (pair := _decoded(frame.topic, frame.payload)) and pair[0].job == site.job
     ]
     newest = {type(message): message for _, message in messages}
     echoes = [(topic, m) for topic, m in messages if isinstance(m, Echo) and m.instance == visit.instance]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 
 from fl_protocol import messages
@@ -11,6 +12,7 @@ from fl_protocol.messages import Plan, RoundState
 Key = tuple[int, str]
 """A round and the digest of its base model: what is trained once, whatever the attempt."""
 
+MAX_REMEMBERED = 256
 _ROUNDS_TO_COME = (messages.WAITING, messages.OPEN, messages.AGGREGATING)
 
 
@@ -97,3 +99,21 @@ def training_seed(seed: int, round_number: int, client: str) -> int:
     """Every client and round its own numbers, the same on every machine and every try."""
     words = f"{seed}/{round_number}/{client}".encode()
     return int.from_bytes(hashlib.sha256(words).digest()[:8], "big") >> 1
+
+
+class Answered:
+    """Which attempts (None: the round, for good) have our answer, the oldest forgotten."""
+
+    def __init__(self) -> None:
+        self._keys: OrderedDict[tuple[Key, int | None], None] = OrderedDict()
+
+    def add(self, key: Key, attempt: int | None) -> None:
+        self._keys[key, attempt] = None
+        if len(self._keys) > MAX_REMEMBERED:
+            self._keys.popitem(last=False)
+
+    def has(self, key: Key, attempt: int) -> bool:
+        return (key, None) in self._keys or (key, attempt) in self._keys
+
+    def clear(self) -> None:
+        self._keys.clear()

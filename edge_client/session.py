@@ -16,13 +16,12 @@ cuts, restarts of either side and repeated attempts of the round; the table TRAN
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from edge_client import notices
+from edge_client.departure import Departure
 from edge_client.events import (
     AckArrived,
     BrokerConnected,
@@ -35,7 +34,6 @@ from edge_client.events import (
     Leave,
     ModelScored,
     PrepareData,
-    Send,
     StartScoring,
     StartTraining,
     Tell,
@@ -51,6 +49,7 @@ from edge_client.link import Link, Place
 from edge_client.newest import Newest
 from edge_client.outbox import Outbox, Verdict
 from edge_client.rounds import (
+    Answered,
     Assignment,
     Key,
     asks_to_score,
@@ -59,8 +58,9 @@ from edge_client.rounds import (
     is_current,
     is_worth_beginning,
 )
+from edge_client.telling import Telling
 from fl_protocol import messages
-from fl_protocol.errors import BrokerUnavailable, DataError
+from fl_protocol.errors import DataError
 from fl_protocol.messages import (
     Cancel,
     ClientState,
@@ -69,21 +69,12 @@ from fl_protocol.messages import (
     Rejection,
     RoundState,
     Scored,
-    state_seq,
 )
 from fl_protocol.tensors import chunk_bytes_for
-from fl_protocol.topics import Kind, Topic
 
 DATA_UNUSABLE = "its data cannot be used as they are"
 PREPARE_AGAIN_S = 30.0
 PROGRESS_EVERY_S = 0.5
-SETTLED_S = 0.5
-"""Fetching, training and uploading are told when they last: in a quick round they would be most of the traffic."""
-OLD_NEWS_S = 10.0
-"""An ended run on the broker may be the one before: its aggregator has this long to say what is true now."""
-LAST_MODEL_S = 120.0
-"""After the last round so long without a piece of the final model: it will not come."""
-MAX_REMEMBERED = 256
 
 
 class Work(Enum):
@@ -122,20 +113,17 @@ class Session:
         self.prepared: DataPrepared | None = None
         self._task: tuple[str, int] | None = None
         self._prepare_at = 0.0
-        self._patient_until = float("inf")
-        self._finished_at: float | None = None
         self._newest = Newest()
-        self._connection = self._said = 0
+        self._telling = Telling(job, client)
         self._doing: Assignment | None = None
         self.figures = Figures(private)
         self.outbox = Outbox(job, client, kept and self.figures.shared(kept), accepted=kept_accepted)
-        self._answered: OrderedDict[tuple[Key, int | None], None] = OrderedDict()
+        self._answered = Answered()
         self.library = Library(job, models)
+        self._departure = Departure(self.library)
         self._chunk_bytes = chunk_bytes_for(None)
         self._unsent = 0
         self._aggregator = ""
-        self._announced: ClientState | None = None
-        self._tell_at = float("inf")
         self._progress_at = float("-inf")
         self._told_round: Key | None = None
 
@@ -161,12 +149,11 @@ class Session:
 
     def deadline(self) -> float:
         """When :meth:`handle` wants a ``Ticked`` at the latest; infinite if nothing is timed."""
-        instants = [self._tell_at, self.link.deadline, self.library.deadline, self.outbox.deadline]
+        ending = self._departure.deadline(finished=self._finished, welcomed=self.link.welcomed)
+        instants = [
+            self._telling.deadline, self.link.deadline, self.library.deadline, self.outbox.deadline, ending
+        ]  # fmt: skip
         again = self.work is Work.UNPREPARED and self._task is not None and not self._finished
-        if self._finished and not self.link.welcomed:
-            instants.append(self._patient_until)
-        if self._finished_at is not None:
-            instants.append(self._give_up_at)
         return min([*instants, self._prepare_at] if again else instants)
 
     @property
@@ -199,37 +186,23 @@ class Session:
         )
 
     def _announce(self, now: float) -> list[Effect]:
-        """Tell our state: at once if it says something new of our data, else once the last one was untrue for long."""
-        state, told = self.state(), self._announced
-        if not self.link.joined or state == told:
-            self._tell_at = float("inf")
-            return []
-        if told is not None and _of_data(state) == _of_data(told) and now < self._tell_at:
-            self._tell_at = min(self._tell_at, now + SETTLED_S)
-            return []
-        self._announced, self._tell_at = state, float("inf")
-        return [Send(str(Topic(self.job, Kind.STATE, client=self.client)), self._counted(state), retain=True)]
-
-    def _counted(self, state: ClientState) -> ClientState:
-        counted = replace(state, seq=state_seq(self._connection, self._said))
-        self._said += 1
-        return counted
+        return self._telling.tell(self.state(), now, heard=self.link.joined)
 
     def farewell(self) -> ClientState:
         """What is said in place of the last will."""
-        return self._counted(ClientState(self.link.instance, messages.LEFT))
+        return self._telling.counted(ClientState(self.link.instance, messages.LEFT))
 
     # --- broker and aggregator ----------------------------------------------------------------------------
 
     def _broker_connected(self, event: BrokerConnected, now: float) -> list[Effect]:
         self._chunk_bytes = chunk_bytes_for(event.max_packet_bytes)
         self._unsent = event.unsent
-        self._connection, self._said = event.number, 0
-        self._patient_until = now + OLD_NEWS_S
+        self._telling.connected(event.number)
+        self._departure.connected(now)
         return []
 
     def _joined(self, now: float) -> list[Effect]:
-        self._announced = None
+        self._telling.forget()
         if self.link.aggregator != self._aggregator:
             # Another process, perhaps of a run begun afresh: what its predecessor was told is asked again.
             self._aggregator = self.link.aggregator
@@ -255,7 +228,7 @@ class Session:
         if busy_with is None or busy_with[0] != event.round_number or self.round is None:
             return []
         told = Tell(notices.WorkCancelled(event.round_number, event.reason))
-        self._remember(busy_with, self.round.attempt)
+        self._answered.add(busy_with, self.round.attempt)
         return [told, *self._stop_work()]
 
     def _rejected_frame(self, event: Rejection, now: float) -> list[Effect]:
@@ -270,15 +243,6 @@ class Session:
         """Whether what we work at is still worth doing."""
         may = is_worth_beginning if self.work is Work.FETCHING else counts
         return (may if doing.trains else asks_to_score)(self.round, self.client, doing.key)
-
-    def _remember(self, key: Key, attempt: int | None) -> None:
-        """This attempt (None: the round, for good) has our answer."""
-        self._answered[key, attempt] = None
-        if len(self._answered) > MAX_REMEMBERED:
-            self._answered.popitem(last=False)
-
-    def _has_answered(self, key: Key, attempt: int) -> bool:
-        return (key, None) in self._answered or (key, attempt) in self._answered
 
     # --- what to do next ----------------------------------------------------------------------------------
 
@@ -338,7 +302,7 @@ class Session:
         if key is not None and self.outbox.accepted_by != self._aggregator and self._may_count(key):
             self.work = Work.UPLOADING
             return [*self._announce(now), *self.outbox.offer(self._chunk_bytes, now)]
-        if wanted is None or wanted.key == key or self._has_answered(wanted.key, wanted.attempt):
+        if wanted is None or wanted.key == key or self._answered.has(wanted.key, wanted.attempt):
             return []
         if not wanted.trains and (self.figures.private or self.figures.scored == wanted.key):
             return []
@@ -357,18 +321,10 @@ class Session:
         state = self.round
         assert state is not None
         if self._finished:
-            if not self.link.welcomed and now < self._patient_until:
-                return []
-            if state.base is None or self.library.has(state.base):
-                return [*self.outbox.end_parting(), Leave(model=state.base)]
-            self._finished_at = now if self._finished_at is None else self._finished_at
-            if now >= self._give_up_at:
-                lost = (
-                    f"the final model did not come within {LAST_MODEL_S:g} s: join again, or ask for the file"
-                )
-                return [Leave(BrokerUnavailable(lost))]
-            return self.library.want(state.base, now)
-        self._finished_at = None
+            return self._departure.pursue(
+                state.base, self.outbox.end_parting, now, welcomed=self.link.welcomed
+            )
+        self._departure.stay()
         if self.work is Work.FETCHING and self._doing is not None:
             return self._fetch_for(self._doing, now)
         # A late joiner has the model at hand before its first round, and while the aggregator is away.
@@ -384,11 +340,6 @@ class Session:
             why = "the model that the broker retains does not match its digest"
             return self._decline(why) if doing.trains else self._scored({})
         return self.library.want(doing.base, now)
-
-    @property
-    def _give_up_at(self) -> float:
-        assert self._finished_at is not None
-        return max(self._finished_at, self.library.moved_at) + LAST_MODEL_S
 
     def _chunk_arrived(self, event: ChunkArrived, now: float) -> list[Effect]:
         download = self.library.download
@@ -451,7 +402,7 @@ class Session:
     def _decline(self, reason: str) -> list[Effect]:
         doing = self._doing
         assert doing is not None
-        self._remember(doing.key, doing.attempt)
+        self._answered.add(doing.key, doing.attempt)
         self._doing, self.work = None, Work.READY
         line = " ".join(reason.split())[:300]
         return [
@@ -482,17 +433,13 @@ class Session:
     def _verdict(self, ended: Verdict) -> list[Effect]:
         update = ended.update
         attempt = self.round.attempt if self.round else 0
-        self._remember((update.round_number, update.base), None if ended.accepted else attempt)
+        self._answered.add((update.round_number, update.base), None if ended.accepted else attempt)
         if not ended.parting:
             self.work = Work.READY
         return [Tell(notices.VerdictReceived(update.round_number, ended.verdict, ended.reason))]
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         return self.outbox.tick(now, event.unsent)
-
-
-def _of_data(state: ClientState) -> tuple[object, ...]:
-    return state.num_examples, state.summary, state.device
 
 
 Handler = Callable[[Session, Any, float], list[Effect]]

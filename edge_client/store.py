@@ -21,7 +21,7 @@ from edge_client.events import Update
 from edge_client.kept import pending_of
 from edge_client.rounds import Assignment
 from fl_protocol.errors import AccessRefused, ConfigError, DataError
-from fl_protocol.modelfile import header_bytes, read_header, write_at
+from fl_protocol.modelfile import FULL_DISK, header_bytes, read_header, write_at
 from fl_protocol.tensors import DELTA, LEAF_BYTES, MAX_CHUNK_BYTES, MODEL, Manifest
 
 OLDER_MODELS = 2
@@ -235,3 +235,9 @@ def _true_leaves(file: IO[bytes], header: bytes, manifest: Manifest) -> tuple[in
         if manifest.leaf_is(leaf, data):
             held.append(leaf)
     return tuple(held)
+
+
+def raise_unless_full(error: OSError) -> None:
+    """A disk without space is waited out; whatever else is wrong with it ends the edge in one line."""
+    if error.errno not in FULL_DISK:
+        raise error

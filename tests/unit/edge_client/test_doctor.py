@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edge_client.doctor import READ, WRITTEN, Place, Trial, judge_trial, needed_bytes
+from edge_client.doctor import READ, WRITTEN, Trial, judge_trial, needed_bytes
+from edge_client.site import Site
 from edge_client.store import Store, folder_in_use
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.messages import AggregatorState, ClientState, Echo, Plan, RoundState
 from fl_protocol.topics import Kind
 from tests.payloads import digest_of
 
-PLACE = Place(BrokerOptions("hub", username="site-a"), "lung", "site-a", Path("w"))
+SITE = Site(BrokerOptions("hub", username="site-a"), "lung", "site-a", Path("w"))
 ROUND = RoundState("open", 2, 9, 1, (), digest_of("m"), "chest-xray", "hilum-cnn", Plan(1, 8, 0.1, 0))
 ALL = frozenset((kind.name.lower(), via) for kind in WRITTEN for via in READ)
 PUB = frozenset({Kind.AGG, Kind.ROUND, Kind.MODEL, Kind.BLOCK})
@@ -30,13 +31,11 @@ OFFLINE = Trial("5", published=PUB, aggregator=AggregatorState(False, "ab"), rou
 
 
 def judged(trial: Trial) -> dict[str, str]:
-    return {
-        finding.check: finding.verdict for finding in judge_trial(PLACE, trial) if finding.verdict != "ok"
-    }
+    return {finding.check: finding.verdict for finding in judge_trial(SITE, trial) if finding.verdict != "ok"}
 
 
 def advice(trial: Trial) -> str:
-    return " ".join(finding.advice for finding in judge_trial(PLACE, trial))
+    return " ".join(finding.advice for finding in judge_trial(SITE, trial))
 
 
 def without(kind: Kind) -> frozenset[tuple[str, Kind]]:
@@ -45,7 +44,7 @@ def without(kind: Kind) -> frozenset[tuple[str, Kind]]:
 
 def test_a_healthy_place_has_no_remark() -> None:
     assert judged(HEALTHY) == {}
-    assert [finding.check for finding in judge_trial(PLACE, HEALTHY)] == ["read pub", "write up", "read dn", "aggregator", "client id"]  # fmt: skip
+    assert [finding.check for finding in judge_trial(SITE, HEALTHY)] == ["read pub", "write up", "read dn", "aggregator", "client id"]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,7 @@ def test_a_refusal_needs_no_aggregator() -> None:
 
 def test_a_broker_that_hangs_up_on_a_chunk_is_told_from_a_right_that_is_missing() -> None:
     found = judge_trial(
-        PLACE, replace(HEALTHY, refused={Kind.CHUNK: "the broker hangs up on its 262173 bytes: use"})
+        SITE, replace(HEALTHY, refused={Kind.CHUNK: "the broker hangs up on its 262173 bytes: use"})
     )
     (up,) = [finding for finding in found if finding.check == "write up"]
     assert up.verdict == "fail" and "max_packet_size" in up.advice

@@ -9,8 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_client import events as ev
+from edge_client.departure import LAST_MODEL_S
 from edge_client.rounds import training_seed
-from edge_client.session import LAST_MODEL_S, SETTLED_S, TRANSITIONS, Work
+from edge_client.session import TRANSITIONS, Work
+from edge_client.telling import SETTLED_S
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, DataError
 from fl_protocol.messages import (
     ACCEPTED,
