@@ -25,6 +25,7 @@ from aggregator.federation import Federation, Phase
 from aggregator.global_models import Folded, GlobalModels
 from aggregator.intake import Intake
 from aggregator.membership import Membership, Send
+from aggregator.presence import Presence
 from aggregator.probing import answers
 from aggregator.publisher import Publisher
 from aggregator.receiving import Receiving
@@ -80,13 +81,12 @@ class Server:
         self.ended: HilumError | None = None
         self.finished = False
         self.bytes_down = self.bytes_up = 0
-        self._seq = self._connection = self._said = 0
+        self.presence = Presence(job, instance, self.publish)
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
         self.recording = Recording(run, view, federation.config.best_by)
         self._told: set[tuple[str, str]] = set()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0
-        self._announced: msg.RoundState | None = None
         self._refresh_at = 0.0
         self.watcher: Callable[[Server], None] = lambda _server: None
         """Looks at us now and then, in our own thread."""
@@ -154,9 +154,7 @@ class Server:
     def _refresh(self, now: float) -> None:
         """Let those who only look see how far the round is."""
         self._refresh_at = now + REFRESH_S
-        state = self.federation.state()
-        if state != self._announced:
-            self._announce(state)
+        self.presence.announce(self.federation.state(), again=False)
         self.watcher(self)
 
     def _take(self, item: Any, now: float) -> None:
@@ -230,21 +228,12 @@ class Server:
 
         In this order, since an edge that sees us online and an ended run of the past would take its leave.
         """
-        self._connection, self._said = connected.number, 0
+        self.presence.connected(connected.number)
         self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
         self.transport.subscribe([*topics.aggregator_filters(self.job), topics.manifest_filter(self.job)])
         self.models.publish(self.federation.base)
-        self._announce(self.federation.state())
-        self._say_online()
-
-    def _say_online(self, echo: str | None = None) -> None:
-        birth = self._in_sequence(msg.AggregatorState(True, self.instance, echo))
-        self.publish(str(Topic(self.job, Kind.AGG)), encode(birth), retain=True)
-
-    def _in_sequence(self, state: msg.AggregatorState) -> msg.AggregatorState:
-        numbered = dataclasses.replace(state, seq=msg.state_seq(self._connection, self._said))
-        self._said += 1
-        return numbered
+        self.presence.announce(self.federation.state())
+        self.presence.say_online()
 
     # --- frames -------------------------------------------------------------------------------------------------
 
@@ -310,7 +299,7 @@ class Server:
     def _answer_probe(self, topic: Topic, probe: msg.Probe) -> None:
         for address, answer in answers(topic, probe, self.instance, self.membership, time.time()):
             if isinstance(answer, msg.AggregatorState):
-                self._say_online(answer.echo)
+                self.presence.say_online(answer.echo)
             else:
                 self.publish(str(address), encode(answer))
 
@@ -318,7 +307,7 @@ class Server:
         if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
             self._on_other_aggregator(message)
         elif isinstance(message, msg.AggregatorState) and not message.online:
-            self._say_online()  # our own last will, of a connection that is over
+            self.presence.say_online()  # our own last will, of a connection that is over
         elif isinstance(message, Manifest) and message.digest == topic.digest:
             self.models.found(topic.digest, message, self.federation.base)
 
@@ -327,7 +316,7 @@ class Server:
         if other.online and other.instance < self.instance:
             self.ended = AccessRefused(f"another aggregator has taken over job {self.job!r}")
             return
-        self._say_online()
+        self.presence.say_online()
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -348,14 +337,6 @@ class Server:
 
     def _send(self, client_id: str, message: msg.Message) -> None:
         self.publish(str(Topic(self.job, Kind.CONTROL, client=client_id)), encode(message))
-
-    def _announce(self, state: msg.RoundState) -> None:
-        self._announced = state
-        self.publish(str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), retain=True)
-
-    def _stamped(self, state: msg.RoundState) -> msg.RoundState:
-        self._seq += 1
-        return dataclasses.replace(state, instance=self.instance, seq=self._seq)
 
     def _apply(self, effects: list[ev.Effect]) -> None:
         """Perform effects in order; each kind has one method. A round's updates are kept in one commit, before any
@@ -389,7 +370,7 @@ class Server:
         self.receiving.answer(effect)
 
     def _perform_announce(self, effect: ev.Announce) -> None:
-        self._announce(effect.state)
+        self.presence.announce(effect.state)
         if effect.state.phase == msg.WAITING:
             self._tell_waiting()
 
@@ -471,14 +452,7 @@ class Server:
         state = self.federation.state()
         if not self.finished:
             state = dataclasses.replace(state, phase=msg.STOPPED)
-        return [
-            (str(Topic(self.job, Kind.ROUND)), encode(self._stamped(state)), True),
-            (
-                str(Topic(self.job, Kind.AGG)),
-                encode(self._in_sequence(msg.AggregatorState(False, self.instance))),
-                True,
-            ),
-        ]
+        return self.presence.farewell(state)
 
 
 PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {

@@ -210,10 +210,7 @@ def _name_model(folder: RunDirectory, draft: Path, *, control_variates: bool) ->
 def _serve(
     server: Server, broker: BrokerOptions, inbox: queue.Queue[Any], connect_timeout_s: float
 ) -> None:  # fmt: skip
-    def last_words(connection: int) -> bytes:
-        return encode(msg.AggregatorState(False, server.instance, seq=msg.state_seq(connection)))
-
-    will = Will(str(Topic(server.job, Kind.AGG)), last_words)
+    will = Will(server.presence.topic, server.presence.last_words)
     client_id = f"{AGGREGATOR}-{server.job[:32]}-{server.instance[:8]}"
     with _stopped_by_signals(server) as caught:
         transport = MqttTransport(broker, client_id, None, partial(inbox.put, timeout=0.2))

@@ -17,26 +17,22 @@ since the name or the broker is most likely wrong; a job whose aggregator is awa
 from __future__ import annotations
 
 import os
-import queue
-import time
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TextIO
 
 from fl_protocol.codec import decode
 from fl_protocol.console import clean, metric_words, pairs, seconds, wants_live
-from fl_protocol.errors import BrokerUnavailable, ConfigError, DecodeError
+from fl_protocol.errors import ConfigError, DecodeError
 from fl_protocol.messages import AggregatorState, ClientState, LastRound, Message, Plan, Probe, RoundState
 from fl_protocol.topics import Topic, parse, watcher_filters
 
 if TYPE_CHECKING:
     from fl_protocol.broker import BrokerOptions
-    from fl_protocol.transport import Event
+    from fl_protocol.network import Received
 
-QUIET_S, LONGEST_S, CONNECT_S = 0.5, 10.0, 10.0
-TRIES = 2
-"""Connections that may fail before status gives up: a person waits for it."""
+QUIET_S, LONGEST_S = 0.5, 10.0
+MOST_FRAMES = 100_000
 Reading = tuple[str, bytes]
 """A topic and the frame retained on it."""
 
@@ -163,38 +159,13 @@ def read_retained(options: BrokerOptions, filters: Sequence[str], quiet_s: float
 
     Raises BrokerUnavailable or what the transport calls fatal.
     """
-    from fl_protocol.transport import MqttTransport
+    from fl_protocol.visit import Visit
 
-    inbox: queue.Queue[Event] = queue.Queue()
-    transport = MqttTransport(options, f"hilum-status-{uuid.uuid4().hex[:12]}", None, inbox.put)
-    transport.subscribe(filters)
-    transport.start()
-    try:
-        _await_connection(inbox, options)
-        return _gather(inbox, quiet_s, time.monotonic() + longest_s)
-    finally:
-        transport.close(timeout_s=1.0)
-
-
-def _await_connection(inbox: queue.Queue[Event], options: BrokerOptions) -> None:
-    from fl_protocol.transport import Connected, Disconnected
-
-    until = time.monotonic() + CONNECT_S
-    reason, tries = "no answer", 0
-    while tries < TRIES and (left := until - time.monotonic()) > 0:
-        try:
-            event = inbox.get(timeout=left)
-        except queue.Empty:
-            break
-        if isinstance(event, Connected):
-            return
-        if isinstance(event, Disconnected):
-            if event.fatal is not None:
-                raise event.fatal
-            reason, tries = event.reason, tries + 1
-    raise BrokerUnavailable(
-        f"cannot reach the broker {options.where} ({reason}): is it running, is --broker right?"
-    )
+    with Visit(options, "hilum-status", most_frames=MOST_FRAMES) as visit:
+        visit.ask(filters)
+        visit.connect()
+        visit.listen(quiet_s, longest_s)
+        return newest(visit.received)
 
 
 def _is_probe(name: str, frame: bytes) -> bool:
@@ -203,21 +174,9 @@ def _is_probe(name: str, frame: bytes) -> bool:
     return pair is not None and isinstance(pair[1], Probe)
 
 
-def _gather(inbox: queue.Queue[Event], quiet_s: float, until: float) -> list[Reading]:
+def newest(frames: Iterable[Received]) -> list[Reading]:
     """The newest frame of each topic. Live frames count too: they are newer than what was retained."""
-    from fl_protocol.transport import Disconnected, Received
-
-    found: dict[str, bytes] = {}
-    while (left := until - time.monotonic()) > 0:
-        try:
-            event = inbox.get(timeout=min(quiet_s, left))
-        except queue.Empty:
-            break
-        if isinstance(event, Received) and not _is_probe(event.topic, event.payload):
-            found[event.topic] = event.payload
-        elif isinstance(event, Disconnected) and event.fatal is not None:
-            raise event.fatal
-    return list(found.items())
+    return list({it.topic: it.payload for it in frames if not _is_probe(it.topic, it.payload)}.items())
 
 
 def as_json(status: JobStatus) -> dict[str, Any]:

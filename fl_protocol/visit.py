@@ -1,4 +1,4 @@
-"""The doctor's hands: facts about the way to a broker, a connection for a few questions, and a trial of a folder.
+"""A doctor's hands, and whoever only looks: facts about the way to a broker, a connection for a few questions, and a trial of a folder.
 
 Everything waits within bounds. What the facts mean is said in doctor.py.
 """
@@ -28,7 +28,7 @@ from fl_protocol.transport import MqttTransport
 
 LOOKUP_S, TCP_S, CONNECT_S = 10.0, 5.0, 12.0
 TRIES = 2
-"""Connections that may fail before a doctor believes it: a person waits."""
+"""Connections that may fail before it is believed: a person waits."""
 ROOM = 64
 MOST_FRAMES = 1000
 DROPPED = "$SYS/broker/publish/messages/dropped"
@@ -96,8 +96,8 @@ def _shake_hands(options: BrokerOptions, sock: socket.socket) -> dr.Finding:
 class Visit:
     """A connection that asks a few questions and leaves: what came, what the broker refused, and how to wait for it."""
 
-    def __init__(self, options: BrokerOptions, client_id: str) -> None:
-        self.options = options
+    def __init__(self, options: BrokerOptions, client_id: str, most_frames: int = MOST_FRAMES) -> None:
+        self.options, self.most_frames = options, most_frames
         self.instance = secrets.token_hex(8)
         self.received: list[Received] = []
         self.undelivered: list[Undelivered] = []
@@ -133,17 +133,28 @@ class Visit:
         until = time.monotonic() + timeout_s
         while not enough():
             item = self._next(min(until, time.monotonic() + 0.05))
-            if isinstance(item, Disconnected):
-                self.lost += 1
-                if item.fatal is not None:
-                    raise item.fatal
-            if isinstance(item, Received) and len(self.received) < MOST_FRAMES:
-                self.received.append(item)
-            elif isinstance(item, Undelivered):
-                self.undelivered.append(item)
-            elif item is None and time.monotonic() >= until:
+            if item is None and time.monotonic() >= until:
                 return False
+            self._take(item)
         return True
+
+    def listen(self, quiet_s: float, longest_s: float) -> None:
+        """Take in what comes until ``quiet_s`` passed without news, ``longest_s`` at most. Raises as :meth:`wait`."""
+        until = time.monotonic() + longest_s
+        while (
+            item := self._next(min(until, time.monotonic() + quiet_s))
+        ) is not None and time.monotonic() < until:
+            self._take(item)
+
+    def _take(self, item: Any) -> None:
+        if isinstance(item, Disconnected):
+            self.lost += 1
+            if item.fatal is not None:
+                raise item.fatal
+        elif isinstance(item, Received) and len(self.received) < self.most_frames:
+            self.received.append(item)
+        elif isinstance(item, Undelivered):
+            self.undelivered.append(item)
 
     def _next(self, until: float) -> Any:
         try:

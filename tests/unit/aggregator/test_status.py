@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.status import _gather, as_json, jobs_in, lines, read_status, show, status_of
+from aggregator.status import as_json, jobs_in, lines, newest, read_status, show, status_of
 from aggregator.status_table import show_table
 from fl_protocol.codec import encode
 from fl_protocol.errors import BrokerUnavailable, ConfigError
@@ -184,14 +184,10 @@ def test_no_broker_is_one_clear_error() -> None:
 
 
 def test_a_doctor_at_work_does_not_hide_a_client() -> None:
-    inbox: queue.Queue[Event] = queue.Queue()
-    kept, asked = (
-        reading(Kind.STATE, ClientState("aa", "training", 3), "a"),
-        reading(Kind.STATE, Probe("bb"), "a"),
-    )
-    inbox.put(Received(*kept, retained=True))
-    inbox.put(Received(*asked, retained=False))
-    status = status_of("lung", _gather(inbox, 0.01, time.monotonic() + 5.0))
+    kept = reading(Kind.STATE, ClientState("aa", "training", 3), "a")
+    asked = reading(Kind.STATE, Probe("bb"), "a")
+    frames = [Received(*kept, retained=True), Received(*asked, retained=False)]
+    status = status_of("lung", newest(frames))
     assert status.clients["a"].state == "training" and status.malformed == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from edge_client.departure import LAST_MODEL_S, OLD_NEWS_S, Departure
-from edge_client.events import Leave
+from edge_client.events import Leave, ModelFound
 from edge_client.library import Library
 from fl_protocol.errors import BrokerUnavailable
 from tests.payloads import digest_of
@@ -11,13 +11,20 @@ from tests.payloads import digest_of
 FINAL = digest_of("final")
 
 
+def library_with(digest: str) -> Library:
+    library = Library("job", [digest])
+    library.want(digest, 0.0)
+    library.handle(ModelFound(digest), 0.0)
+    return library
+
+
 def test_with_the_final_model_it_leaves() -> None:
-    departure = Departure(Library("job", [FINAL]))
+    departure = Departure(library_with(FINAL))
     assert departure.pursue(FINAL, list, 0.0, welcomed=True) == [Leave(model=FINAL)]
 
 
 def test_an_ended_run_may_be_old_news() -> None:
-    departure = Departure(Library("job", [FINAL]))
+    departure = Departure(library_with(FINAL))
     departure.connected(5.0)
     assert departure.pursue(FINAL, list, 6.0, welcomed=False) == []
     assert departure.deadline(finished=True, welcomed=False) == 5.0 + OLD_NEWS_S
