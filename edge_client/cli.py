@@ -31,7 +31,6 @@ app = typer.Typer(
 )
 
 DEVICES = ("auto", "cpu", "cuda")
-"""Seconds (three years) or threads."""
 
 
 @app.callback()
