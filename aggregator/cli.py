@@ -64,7 +64,7 @@ def start(
     local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
     batch_size: opt.BatchSizeOption = None,
     learning_rate: opt.LearningRateOption = None,
-    learning_rate_schedule: opt.LearningRateScheduleOption = "constant",
+    learning_rate_schedule: opt.LearningRateScheduleOption = None,
     proximal_mu: opt.ProximalMuOption = None,
     proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
     image_size: opt.ImageSizeOption = None,

@@ -158,11 +158,11 @@ LearningRateOption = Annotated[
     ),
 ]
 LearningRateScheduleOption = Annotated[
-    str,
+    str | None,
     cl.option(
         "learning-rate-schedule",
         "How the learning rate changes over the rounds: constant, cosine[:FLOOR] or step:EVERY:RATIO, each also after "
-        "warmup:N, as in warmup:3,cosine.",
+        "warmup:N, as in warmup:3,cosine (default: the task's).",
         metavar="SCHEDULE",
         rich_help_panel=TRAINING,
     ),

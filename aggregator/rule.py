@@ -76,8 +76,11 @@ def plan_of(given: Given) -> Plan:
 
 def schedules_of(given: Given, plan: Plan) -> Schedules:
     """Raises ConfigError also for a schedule of a proximal term that there is none of."""
-    names = ("learning_rate_schedule", "local_epochs_schedule", "proximal_mu_schedule")
-    found = Schedules(*(parse_schedule(given[name], _spelled(name)) for name in names))
+    rate = given["learning_rate_schedule"] or defaults_for(given["task"]).learning_rate_schedule
+    spoken = {"learning_rate_schedule": rate} | {
+        name: given[name] for name in ("local_epochs_schedule", "proximal_mu_schedule")
+    }
+    found = Schedules(*(parse_schedule(text, _spelled(name)) for name, text in spoken.items()))
     if found.proximal_mu != Schedules().proximal_mu and plan.proximal_mu == 0.0:
         raise ConfigError(
             "--proximal-mu-schedule has nothing to change: give --proximal-mu, or --strategy fedprox"
@@ -166,7 +169,7 @@ def effective(
     plan = config.plan
     filled: dict[str, Any] = {
         "batch_size": plan.batch_size, "learning_rate": plan.learning_rate, "model": config.model,
-        "image_size": config.image_size, "momentum": plan.momentum, "weight_decay": plan.weight_decay,
+        "learning_rate_schedule": str(config.schedules.learning_rate), "image_size": config.image_size, "momentum": plan.momentum, "weight_decay": plan.weight_decay,
     }  # fmt: skip
     if plan.local_steps is None:
         filled["local_epochs"] = plan.local_epochs

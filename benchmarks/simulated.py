@@ -34,7 +34,8 @@ def command(program: str, options: Any, folder: Path) -> list[str]:
         program, "run", "--plugin", "benchmarks.simulated", "--task", CNN, "--model", workloads.W2_MODEL,
         "--clients", str(options.clients), "--cohort", str(options.sample), "--quorum", str(options.sample),
         "--rounds", str(options.rounds), "--workers", str(options.workers), "--local-epochs", "1",
-        "--batch-size", str(workloads.BATCH), "--learning-rate", "0.01", "--eval-data", "none",
+        "--batch-size", str(workloads.BATCH), "--learning-rate", "0.01",
+        "--learning-rate-schedule", "constant", "--eval-data", "none",
         "--out", str(folder / "run"),
     ]  # fmt: skip
 

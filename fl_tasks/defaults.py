@@ -22,6 +22,8 @@ class Defaults:
     momentum: float
     weight_decay: float
     local_epochs: int
+    learning_rate_schedule: str = "constant"
+    """aggregator/schedule.py reads it."""
 
 
 DEFAULTS: dict[str, Defaults] = {
@@ -33,6 +35,7 @@ DEFAULTS: dict[str, Defaults] = {
         momentum=0.9,
         weight_decay=0.05,
         local_epochs=3,
+        learning_rate_schedule="cosine",
     ),
     "mnist": Defaults(
         model=SMALL_MODEL,

@@ -13,7 +13,7 @@ from aggregator.cohort import Sampling, Share
 from aggregator.rule import effective, rule_of
 from aggregator.schedule import Schedule, Schedules
 from fl_protocol.errors import ConfigError
-from fl_tasks.defaults import defaults_for
+from fl_tasks.defaults import DEFAULT_TASK, DEFAULTS, defaults_for
 
 PLAIN: dict[str, Any] = {
     "rounds": 10, "min_clients": 2, "cohort": "1.0", "sampling": "uniform", "eval_cohort": None, "quorum": "0.66",
@@ -40,6 +40,22 @@ def test_what_is_not_said_is_the_tasks() -> None:
         "fedavg",
     )
     assert config.plan_of(7) == config.plan
+
+
+def test_every_default_schedule_can_be_read_and_chest_x_rays_have_their_own() -> None:
+    for task, usual in DEFAULTS.items():
+        assert (
+            str(rule(task=task, learning_rate_schedule=None).schedules.learning_rate)
+            == usual.learning_rate_schedule
+        )
+    config = rule(task=DEFAULT_TASK, learning_rate_schedule=None)
+    assert (
+        config.plan_of(10).learning_rate
+        < 0.1 * config.plan_of(1).learning_rate
+        == 0.1 * config.plan.learning_rate
+    )
+    level = rule(task=DEFAULT_TASK, learning_rate_schedule="constant")
+    assert level.plan_of(10).learning_rate == level.plan.learning_rate
 
 
 def test_what_is_said_counts() -> None:
