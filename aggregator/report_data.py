@@ -74,7 +74,7 @@ def read_run(run_dir: Path) -> RunData:
         unreadable += line is None or not rounds.add(line)
     return RunData(
         rounds=rounds,
-        settings=_settings(_json_file(run_dir / "config.json")),
+        settings=settings_in(_json_file(run_dir / "config.json")),
         evaluation=_evaluation(_json_file(run_dir / "evaluation.json")),
         parts=read_parts(_json_file(run_dir / PARTS_FILE)),
         unreadable_lines=unreadable,
@@ -100,7 +100,8 @@ def _json_file(path: Path) -> Any:
     return _parsed("".join(_lines(path)))
 
 
-def _settings(body: Any) -> tuple[Setting, ...]:
+def settings_in(body: Any) -> tuple[Setting, ...]:
+    """What config.json says, as the page shows it; empty if that is no object."""
     if not isinstance(body, dict):
         return ()
     return tuple(_setting(str(name), value) for name, value in body.items())

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from aggregator import charts
 from aggregator.charts import Line
 from aggregator.report import style
+from aggregator.report_data import settings_in
 from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
 from fl_sim.compare_table import columns, figure, figures, gaps_in_words, label, ordered
 
@@ -34,12 +35,11 @@ def render(comparison: Comparison, name: str, settings: Mapping[str, Any]) -> st
         lstrip_blocks=True,
     )  # fmt: skip
     sheet, digest = style()
-    shown = {key: entry for key, entry in settings.items() if isinstance(entry, Mapping) and "value" in entry}
     return env.get_template("compare.html.j2").render(
         name=name, style=sheet, style_digest=digest, measure=comparison.measure, columns=columns(comparison),
         rows=[(each.kind, label(each), [figure(value) for value in figures(comparison, each)]) for each in ordered(comparison)],
         sites=list(zip(comparison.sites, comparison.examples, strict=True)), gaps=gaps_in_words(comparison),
-        curve=curve(comparison), settings=shown,
+        curve=curve(comparison), settings=settings_in(dict(settings)),
         synthetic=bool(settings.get("synthetic", {}).get("value")),
     )  # fmt: skip
 
