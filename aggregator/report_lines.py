@@ -63,9 +63,7 @@ class RoundLine:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """That of the central AUROC."""
-        low, high = self.metrics.get("auroc_low"), self.metrics.get("auroc_high")
-        return (low, high) if low is not None and high is not None else None
+        return interval_of(self.metrics)
 
     def parts(self) -> dict[str, str]:
         """Who did what: accepted, late, rejected, or missing for one who was asked and gave none."""
@@ -74,6 +72,12 @@ class RoundLine:
         found.update(dict.fromkeys(self.stragglers, "late"))
         found.update(dict.fromkeys(self.accepted, "accepted"))
         return found
+
+
+def interval_of(metrics: Mapping[str, float]) -> tuple[float, float] | None:
+    """That of the central AUROC."""
+    low, high = metrics.get("auroc_low"), metrics.get("auroc_high")
+    return (low, high) if low is not None and high is not None else None
 
 
 def read_line(body: Any) -> RoundLine | None:

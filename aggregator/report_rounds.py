@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from aggregator.report_lines import ABANDONED, CLOSED_SHORT, RoundLine
+from aggregator.report_lines import ABANDONED, CLOSED_SHORT, RoundLine, interval_of
 
 MOST_ROUNDS = 300
 """Rounds that have a row in the table: the newest."""
@@ -43,9 +43,7 @@ class Stretch:
 
     @property
     def interval(self) -> tuple[float, float] | None:
-        """That of the central AUROC."""
-        low, high = self.metrics.get("auroc_low"), self.metrics.get("auroc_high")
-        return (low, high) if low is not None and high is not None else None
+        return interval_of(self.metrics)
 
 
 @dataclass

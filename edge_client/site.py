@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_client.store import CACHE
 from fl_protocol.broker import BrokerOptions
 from fl_tasks import jobs
 
@@ -36,7 +37,7 @@ class Site:
     @property
     def cache(self) -> Path:
         """Where resized images are kept: what a doctor's look leaves there, the join finds done."""
-        return self.workdir / "cache"
+        return self.workdir / CACHE
 
     def data_options(self, task: str, image_size: int) -> jobs.DataOptions:
         """What the task process reads for a round of this task."""

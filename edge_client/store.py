@@ -24,6 +24,7 @@ from fl_protocol.errors import AccessRefused, ConfigError, DataError
 from fl_protocol.modelfile import FULL_DISK, header_bytes, read_header, write_at
 from fl_protocol.tensors import DELTA, LEAF_BYTES, MAX_CHUNK_BYTES, MODEL, Manifest
 
+CACHE = "cache"
 OLDER_MODELS = 2
 SUFFIX, PART = ".safetensors", ".part"
 
@@ -33,9 +34,9 @@ class Store:
 
     def __init__(self, workdir: Path) -> None:
         self.workdir = workdir
-        self.models, self.outbox, self.cache = workdir / "models", workdir / "outbox", workdir / "cache"
+        self.models, self.outbox = workdir / "models", workdir / "outbox"
         try:
-            for folder in (self.models, self.outbox, self.cache):
+            for folder in (self.models, self.outbox, workdir / CACHE):
                 folder.mkdir(parents=True, exist_ok=True)
             self._lock = (workdir / "lock").open("ab")
         except OSError as error:
