@@ -18,6 +18,7 @@ COPY fl_tasks fl_tasks
 COPY aggregator aggregator
 COPY edge_client edge_client
 COPY fl_sim fl_sim
+COPY fl_web fl_web
 RUN .venv/bin/pip install -c constraints.txt .
 
 # What only building against torch, or testing torch itself, needs: about 190 MB.

@@ -36,6 +36,10 @@ ALLOWED: dict[Kind, frozenset[str]] = {
     Kind.CHUNK: frozenset({"Chunk", "Probe"}),
     Kind.CONTROL: frozenset({"Welcome", "Refusal", "Ping", "Cancel", "Rejection", "Probe", "Echo"}),
     Kind.ACK: frozenset({"Ack", "Echo"}),
+    Kind.RUN: frozenset({"RunInfo"}),
+    Kind.LINE: frozenset({"RoundLine"}),
+    Kind.COMMAND: frozenset({"Command"}),
+    Kind.ANSWER: frozenset({"Answer"}),
 }
 """Which messages may stand on which topic."""
 

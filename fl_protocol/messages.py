@@ -27,6 +27,14 @@ LOST, LEFT = "lost", "left"
 CLIENT_STATES = (PREPARING, READY, FETCHING, TRAINING, SCORING, UPLOADING, LOST, LEFT)
 WAITING, OPEN, AGGREGATING, FINISHED, STOPPED = "waiting", "open", "aggregating", "finished", "stopped"
 ACCEPTED, REJECTED, LATE = "accepted", "rejected", "late"
+LAUNCH, MORE, PAUSE, RESUME, FINISH_ROUND, STOP, EVICT = (
+    "launch", "more", "pause", "resume", "finish-round", "stop", "evict",
+)  # fmt: skip
+ACTIONS = (LAUNCH, MORE, PAUSE, RESUME, FINISH_ROUND, STOP, EVICT)
+"""What an operator can ask of an aggregator: begin a run; so many rounds more of it; open no further round; go on;
+stop when the open round has ended; stop now; send a client away.
+"""
+MAX_LINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
@@ -268,9 +276,59 @@ class Echo:
     """The aggregator's time of day, for a doctor's remark: nothing is ever decided by it."""
 
 
+@dataclass(frozen=True)
+class RunInfo:
+    """``op/run``, retained: the run of a job, for those who operate it. Never what a site keeps to itself."""
+
+    instance: str = bounded(instance_text)
+    run: str = bounded(text(64))
+    """The name of its run directory; empty while an aggregator waits to be told."""
+    config: bytes = bounded(blob(MAX_LINE_BYTES))
+    """config.json, as it is on disk; empty while there is no run."""
+    accepts: tuple[str, ...] = bounded(many(text(16), len(ACTIONS)))
+    """The actions that would be accepted now."""
+    paused: bool = bounded(flag, default=False)
+    stopping: bool = bounded(flag, default=False)
+    """It stops when the open round has ended."""
+    first: int = bounded(whole(0, 10**7), default=0)
+    newest: int = bounded(whole(0, 10**7), default=0)
+    """Rounds ``first`` to ``newest`` are retained on ``op/round/<number>``; 0: none are."""
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """``op/round/<number>``, retained: an ended round."""
+
+    line: bytes = bounded(blob(MAX_LINE_BYTES))
+    """Its line of rounds.jsonl: JSON in UTF-8, lists of clients cut to the first thousand."""
+    run: str = bounded(text(64), default="")
+
+
+@dataclass(frozen=True)
+class Command:
+    """``op/command``: an operator asks for something. Answered by Answer with the same ``id``."""
+
+    id: str = bounded(instance_text)
+    action: str = bounded(text(16, re.compile("|".join(ACTIONS))))
+    settings: dict[str, str] | None = bounded(maybe(table(text(1000))), default=None)
+    """LAUNCH: options of ``fl-agg start`` by name (``learning_rate``), each as one would type it. MORE: ``rounds``."""
+    client: str = bounded(text(64), default="")
+    """EVICT: whom."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``op/answer``: whether the command was accepted, and if not why, for a person."""
+
+    id: str = bounded(instance_text)
+    ok: bool = bounded(flag)
+    reason: str = bounded(text(1000), default="")
+
+
 Message = (
     AggregatorState | RoundState | Manifest | Chunk | ClientState | Hello | Pong | Progress | Decline | Scored | Offer
     | Ack | Welcome | Refusal | Ping | Cancel | Rejection | Probe | Echo
+    | RunInfo | RoundLine | Command | Answer
 )  # fmt: skip
 
 

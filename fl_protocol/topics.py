@@ -10,6 +10,12 @@ fl/1/<job>/up/<client>/offer/<transfer>
 fl/1/<job>/up/<client>/chunk/<transfer>/<lane>
 fl/1/<job>/dn/<client>/control
 fl/1/<job>/dn/<client>/ack/<transfer>
+fl/1/<job>/op/run                               retained
+fl/1/<job>/op/round/<number>                    retained
+fl/1/<job>/op/command
+fl/1/<job>/op/answer
+
+Sites neither read nor write below ``op/``: it is between the aggregator and those who run it.
 """
 
 from __future__ import annotations
@@ -44,9 +50,21 @@ class Kind(Enum):
     CHUNK = "up/{client}/chunk/{transfer}/{lane}"
     CONTROL = "dn/{client}/control"
     ACK = "dn/{client}/ack/{transfer}"
+    RUN = "op/run"
+    LINE = "op/round/{number}"
+    COMMAND = "op/command"
+    ANSWER = "op/answer"
 
 
-_PART = {"digest": DIGEST, "block": INDEX, "index": INDEX, "lane": INDEX, "client": NAME, "transfer": NAME}
+_PART = {
+    "digest": DIGEST,
+    "block": INDEX,
+    "index": INDEX,
+    "lane": INDEX,
+    "client": NAME,
+    "transfer": NAME,
+    "number": INDEX,
+}
 
 
 def _pattern(kind: Kind) -> re.Pattern[str]:
@@ -58,12 +76,12 @@ def _pattern(kind: Kind) -> re.Pattern[str]:
 def _mark(words: list[str]) -> tuple[str, str]:
     """The two fixed words below the job, which tell the kinds apart: ``pub/agg``, ``up/{client}/state``."""
     side = words[0]
-    at = 1 if side == "pub" else 2
+    at = 1 if side in ("pub", "op") else 2
     return side, words[at] if len(words) > at else ""
 
 
 _KINDS = {_mark(kind.value.split("/")): (kind, _pattern(kind)) for kind in Kind}
-_NUMBERS = frozenset({"block", "index", "lane"})
+_NUMBERS = frozenset({"block", "index", "lane", "number"})
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,7 @@ class Topic:
     block: int = 0
     index: int = 0
     lane: int = 0
+    number: int = 0
 
     def __str__(self) -> str:
         return f"{ROOT}/{self.job}/{self.kind.value.format(**vars(self))}"
@@ -124,6 +143,18 @@ def watcher_filters(job: str) -> list[str]:
     """What a status page or dashboard reads: small retained topics alone (``job`` may be ``+``)."""
     base = f"{ROOT}/{job}"
     return [f"{base}/pub/agg", f"{base}/pub/round", f"{base}/up/+/state"]
+
+
+def operator_filters(job: str) -> list[str]:
+    """What a dashboard reads: how uploads come along as well, and what the aggregator tells operators alone."""
+    base = f"{ROOT}/{job}"
+    return [*watcher_filters(job), f"{base}/up/+/event", f"{base}/up/+/offer/+", f"{base}/dn/+/ack/+",
+            f"{base}/op/run", f"{base}/op/round/+", f"{base}/op/answer"]  # fmt: skip
+
+
+def command_filter(job: str) -> str:
+    """What an aggregator subscribes to for its operators' sake."""
+    return f"{ROOT}/{job}/op/command"
 
 
 def manifest_filter(job: str) -> str:

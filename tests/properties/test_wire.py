@@ -59,11 +59,14 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "accepted": st.integers(0, 10_000), "stragglers": st.integers(0, 10_000), "quorum": st.integers(0, 10_000),
     "min_clients": st.integers(0, 10_000), "max_staleness": st.integers(0, 10**6),
     "evaluators": st.none() | st.lists(names, max_size=5).map(tuple), "scored_round": st.integers(0, 10**9),
+    "accepts": st.lists(st.sampled_from(msg.ACTIONS), max_size=3).map(tuple), "id": instances,
+    "action": st.sampled_from(msg.ACTIONS), "first": st.integers(0, 10**7), "newest": st.integers(0, 10**7),
 }  # fmt: skip
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {
     "bool": st.booleans(), "int": whole, "str": st.text(max_size=16), "bytes": st.binary(max_size=300),
     "float": st.floats(0.0, 1e6), "dict[str, float] | None": st.none() | metrics,
     "dict[str, float]": metrics,
+    "dict[str, str] | None": st.none() | st.dictionaries(st.text(max_size=20), st.text(max_size=20), max_size=4),
 }  # fmt: skip
 
 
@@ -207,7 +210,8 @@ def test_nesting_of_any_depth_is_a_decode_error(inner: bytes) -> None:
 
 _indexes = st.from_regex(INDEX, fullmatch=True).map(int)
 _PARTS: dict[str, st.SearchStrategy[Any]] = {
-    "client": names, "transfer": names, "digest": digests, "block": _indexes, "index": _indexes, "lane": _indexes
+    "client": names, "transfer": names, "digest": digests, "block": _indexes, "index": _indexes, "lane": _indexes,
+    "number": _indexes,
 }  # fmt: skip
 
 
@@ -220,7 +224,26 @@ def test_topics_there_and_back(kind: Kind, data: st.DataObject, job: str) -> Non
 
 
 _words = st.sampled_from(
-    ["fl", "1", "job", "pub", "up", "dn", "agg", "block", "chunk", "0", "7", "", "+", "#", "a" * 64, "\n"]
+    [
+        "fl",
+        "1",
+        "job",
+        "pub",
+        "up",
+        "dn",
+        "op",
+        "run",
+        "agg",
+        "block",
+        "chunk",
+        "0",
+        "7",
+        "",
+        "+",
+        "#",
+        "a" * 64,
+        "\n",
+    ]
 )
 
 

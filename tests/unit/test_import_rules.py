@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("aggregator", "edge_client", "fl_protocol", "fl_sim", "fl_tasks")
+PRODUCT = ("aggregator", "edge_client", "fl_protocol", "fl_sim", "fl_tasks", "fl_web")
 EVERYTHING = (*PRODUCT, "benchmarks", "docs", "tests")
 
 # Module -> the only files of the product that may import it.
@@ -89,8 +89,9 @@ IMPURE = (
 )
 # Left package -> packages it must not import.
 SIBLINGS = {
-    "fl_protocol": ("aggregator", "edge_client", "fl_sim", "fl_tasks"),
-    "fl_tasks": ("aggregator", "edge_client", "fl_sim"),
+    "fl_protocol": ("aggregator", "edge_client", "fl_sim", "fl_tasks", "fl_web"),
+    "fl_tasks": ("aggregator", "edge_client", "fl_sim", "fl_web"),
+    "fl_web": ("aggregator", "edge_client", "fl_sim", "fl_tasks"),
     "aggregator": ("edge_client", "fl_sim"),
     "edge_client": ("aggregator", "fl_sim"),
 }

@@ -240,7 +240,7 @@ def test_commands_are_installed() -> None:
     assert names["fl-edge"].startswith("edge_client.")
 
 
-def test_wheel_holds_the_five_packages_and_their_templates(tmp_path: Path) -> None:
+def test_wheel_holds_the_six_packages_and_their_templates(tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.mkdir()
     for name in re.findall(r"^!(\S+)$", text(".dockerignore"), re.MULTILINE):
@@ -267,7 +267,7 @@ def test_wheel_holds_the_five_packages_and_their_templates(tmp_path: Path) -> No
     )
     (wheel,) = tmp_path.glob("hilum-*.whl")
     packed = set(ZipFile(wheel).namelist())
-    packages = ("aggregator", "edge_client", "fl_protocol", "fl_sim", "fl_tasks")
+    packages = ("aggregator", "edge_client", "fl_protocol", "fl_sim", "fl_tasks", "fl_web")
     ours = {
         str(path.relative_to(ROOT))
         for package in packages

@@ -46,6 +46,10 @@ EXAMPLES: list[tuple[Kind, msg.Message]] = [
     (Kind.CHUNK, msg.Probe("ab", bytes(9))),
     (Kind.ACK, msg.Echo("ab", "chunk", "ready", 1.5)),
     (Kind.ACK, msg.Ack(b"\7", 32, "accepted", "")),
+    (Kind.RUN, msg.RunInfo("ab", "default", b"{}", (msg.PAUSE, msg.EVICT), paused=True, first=1, newest=3)),
+    (Kind.LINE, msg.RoundLine(b'{"round": 1}', "default")),
+    (Kind.COMMAND, msg.Command("ab", msg.LAUNCH, {"rounds": "3"})),
+    (Kind.ANSWER, msg.Answer("ab", False, "--rounds must be at least 1")),
 ]  # fmt: skip
 
 

@@ -24,6 +24,10 @@ TEXTS = [
     ("fl/1/job/up/a/chunk/1-abc/0", Topic("job", Kind.CHUNK, client="a", transfer="1-abc", lane=0)),
     ("fl/1/job/dn/a/control", Topic("job", Kind.CONTROL, client="a")),
     ("fl/1/job/dn/a/ack/1-abc", Topic("job", Kind.ACK, client="a", transfer="1-abc")),
+    ("fl/1/job/op/run", Topic("job", Kind.RUN)),
+    ("fl/1/job/op/round/12", Topic("job", Kind.LINE, number=12)),
+    ("fl/1/job/op/command", Topic("job", Kind.COMMAND)),
+    ("fl/1/job/op/answer", Topic("job", Kind.ANSWER)),
 ]
 
 
@@ -100,6 +104,21 @@ def _matches(topic_filter: str, topic: str) -> bool:
         (topics.aggregator_filters("job"), {Kind.AGG, Kind.STATE, Kind.EVENT, Kind.OFFER, Kind.CHUNK}),
         (topics.client_filters("job", "a"), {Kind.AGG, Kind.ROUND, Kind.MODEL, Kind.CONTROL, Kind.ACK}),
         (topics.watcher_filters("+"), {Kind.AGG, Kind.ROUND, Kind.STATE}),
+        (
+            topics.operator_filters("job"),
+            {
+                Kind.AGG,
+                Kind.ROUND,
+                Kind.STATE,
+                Kind.EVENT,
+                Kind.OFFER,
+                Kind.ACK,
+                Kind.RUN,
+                Kind.LINE,
+                Kind.ANSWER,
+            },
+        ),
+        ([topics.command_filter("job")], {Kind.COMMAND}),
         ([topics.manifest_filter("job")], {Kind.MODEL}),
         ([topics.block_filter("job", D, 2)], {Kind.BLOCK}),
     ],
