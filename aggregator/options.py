@@ -74,16 +74,22 @@ EvalCohortOption = Annotated[
     ),
 ]
 QuorumOption = Annotated[
-    str,
+    str | None,
     cl.option(
         "quorum",
-        "Updates a round needs: a number, or a fraction of the cohort.",
+        "Updates a round needs: a number, or a fraction of the cohort (default: 0.66; 1 with an asynchronous strategy).",
         metavar="N|FRACTION",
         rich_help_panel=ROUND,
     ),
 ]
 GraceOption = Annotated[
-    float, cl.option("grace", "Seconds to wait for the others once quorum is reached.", rich_help_panel=ROUND)
+    float | None,
+    cl.option(
+        "grace",
+        "Seconds to wait for the others once quorum is reached (default: 60; 0 with an asynchronous strategy).",
+        metavar="S",
+        rich_help_panel=ROUND,
+    ),
 ]
 DeadlineOption = Annotated[
     float,

@@ -23,6 +23,9 @@ from fl_tasks.defaults import defaults_for
 
 Given = Mapping[str, Any]
 LONGEST_NAME = 64
+USUAL_CLOSING = {"quorum": "0.66", "grace": 60.0}
+FIRST_UPDATE = {"quorum": "1", "grace": 0.0}
+"""When a round closes where the operator says nothing: as usual, and with an asynchronous strategy."""
 
 
 def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy]:
@@ -30,13 +33,14 @@ def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy
     strategy = get_strategy(given["strategy"], split_options(given["strategy_option"] or ()))
     defaults = defaults_for(given["task"])
     plan = strategy.plan(plan_of(given))
+    usual = closing_of(strategy)
     config = FederationConfig(
         rounds=at_least(given["rounds"], 1, "--rounds"),
         min_clients=at_least(given["min_clients"], 1, "--min-clients"),
         cohort=Share.parse(given["cohort"], "--cohort"),
         eval_cohort=_maybe(Share.parse, given, "eval_cohort"),
-        quorum=Share.parse(given["quorum"], "--quorum"),
-        grace_s=at_least(given["grace"], 0.0, "--grace"),
+        quorum=Share.parse(_said(given, "quorum", usual), "--quorum"),
+        grace_s=at_least(_said(given, "grace", usual), 0.0, "--grace"),
         deadline_s=at_least(given["deadline"], 0.1, "--deadline"),
         retries=at_least(given["retries"], 0, "--retries"),
         seed=plan.seed,
@@ -55,6 +59,15 @@ def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy
         check(config)
     check_updates(config, strategy)
     return config, strategy
+
+
+def closing_of(strategy: Strategy) -> dict[str, Any]:
+    """When its rounds close where the operator says nothing."""
+    return FIRST_UPDATE if strategy.asynchronous else USUAL_CLOSING
+
+
+def _said(given: Given, name: str, usual: Mapping[str, Any]) -> Any:
+    return given[name] if given[name] is not None else usual[name]
 
 
 def plan_of(given: Given) -> Plan:
@@ -175,6 +188,8 @@ def effective(
         filled["local_epochs"] = plan.local_epochs
     sources = dict.fromkeys(filled, "task default") | {"proximal_mu": "strategy"}
     filled["proximal_mu"] = plan.proximal_mu
+    sources |= dict.fromkeys(FIRST_UPDATE, "strategy" if strategy.asynchronous else "default")
+    filled |= {"quorum": str(config.quorum), "grace": config.grace_s}
     for name, value in filled.items():
         if settings.get(name, {}).get("value") is None:
             settings[name] = {"value": value, "source": sources[name]}

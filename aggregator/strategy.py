@@ -135,6 +135,8 @@ class Strategy:
     """Whether ``combine`` stacks: then pieces are cut so that all updates of one fit in a few megabytes."""
     census: ClassVar[bool] = False
     """Whether it needs to know how many clients there are."""
+    asynchronous: ClassVar[bool] = False
+    """Whether a round is meant to close with the first update, and to wait for nobody, unless an operator says more."""
 
     @property
     def max_staleness(self) -> int:

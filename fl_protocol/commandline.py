@@ -16,11 +16,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
 
@@ -63,6 +65,17 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[
 
 Context = typer.Context
 """For commands that stand in modules of their own."""
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option as people are told of it."""
+
+    spelled: str
+    help: str
+    default: Any
+    panel: str
+    is_number: bool
 
 
 def option(name: str, help_text: str, *, flag: bool = False, **more: Any) -> Any:
@@ -298,6 +311,38 @@ def read_password(file: str | None) -> str | None:
     if not lines or not lines[0]:
         raise ConfigError(f"--password-file {file} is empty: its first line is the password")
     return lines[0]
+
+
+def options_of(command: Callable[..., Any]) -> dict[str, Option]:
+    """The options of a command by the names of its parameters, read from its signature: typer's own objects differ by
+    version.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    found = {}
+    for name, parameter in signature(command).parameters.items():
+        bare, *details = get_args(hints[name]) if hasattr(hints[name], "__metadata__") else (hints[name],)
+        for info in details:
+            kinds = set(get_args(bare)) or {bare}
+            found[name] = Option(
+                "--" + name.replace("_", "-"), info.help or "", parameter.default, info.rich_help_panel or "",
+                is_number=bool(kinds & {int, float}),
+            )  # fmt: skip
+    return found
+
+
+def values_of(app: typer.Typer, command: str, said: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """What ``--option`` and text, pairs of them, mean to a command, by the names of its parameters, beside all that it
+    has without them. Raises ConfigError with the line that the command would end with.
+    """
+    found = getattr(typer.main.get_command(app), "commands")[command]  # noqa: B009 - a group, typed as a command
+    try:
+        return dict(
+            found.make_context(
+                f"{app.info.name} {command}", [f"{option}={text}" for option, text in said]
+            ).params
+        )
+    except USAGE_ERROR as error:
+        raise ConfigError(_usage(command, error)) from None
 
 
 def say(line: str) -> None:

@@ -31,6 +31,7 @@ class FedAsync(Strategy):
     name: ClassVar[str] = "fedasync"
     summary: ClassVar[str] = "asynchronous: every update is mixed in as it comes, stale ones less"
     source: ClassVar[str] = "Xie et al. 2019, https://arxiv.org/abs/1903.03934"
+    asynchronous: ClassVar[bool] = True
     mixing: float = option(0.6, "alpha, what a fresh update counts.", within="(0, 1)")
     discount: str = option(POLYNOMIAL, "s, how a stale update loses weight.", choices=DISCOUNTS)
     exponent: float = option(0.5, "a of polynomial and hinge.", within="[0, inf)")

@@ -24,6 +24,7 @@ class FedBuff(Strategy):
     name: ClassVar[str] = "fedbuff"
     summary: ClassVar[str] = "asynchronous: the mean of a buffer of updates, stale ones discounted"
     source: ClassVar[str] = "Nguyen et al. 2022, https://arxiv.org/abs/2106.06639"
+    asynchronous: ClassVar[bool] = True
     server_lr: float = option(1.0, "eta_g, the server's step size.", within="(0, inf)")
     exponent: float = option(0.5, "a, how quickly a stale update loses weight.", within="[0, inf)")
     max_staleness: int = option(

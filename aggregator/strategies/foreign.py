@@ -18,6 +18,7 @@ class Foreign(Strategy):
         self.inner, self.offer = inner, offer
         self.name, self.source = offer.name, inner.source  # type: ignore[misc]
         self.side_by_side, self.census = inner.side_by_side, inner.census  # type: ignore[misc]
+        self.asynchronous = inner.asynchronous  # type: ignore[misc]
         with self._blamed():
             self._facts = inner.max_staleness, inner.min_updates, dict(inner.server_state), inner.survey
 

@@ -122,3 +122,18 @@ def test_what_is_written_down_has_what_was_filled_in() -> None:
     assert told["strategy_option"]["value"] == {"clip_norm": None, "mu": 0.01}
     steps, strategy = rule_of(PLAIN | {"local_steps": 5}, evaluate=False)
     assert "local_epochs" not in effective({}, steps, strategy)
+
+
+def test_an_asynchronous_round_closes_with_the_first_update_unless_the_operator_wants_more() -> None:
+    unsaid = {"quorum": None, "grace": None}
+    for name in ("fedasync", "fedbuff"):
+        config, strategy = rule_of(PLAIN | unsaid | {"strategy": name}, evaluate=False)
+        assert (config.quorum, config.grace_s) == (Share(count=1), 0.0)
+        found = effective({}, config, strategy)
+        assert found["quorum"] == {"value": "1", "source": "strategy"}
+        assert found["grace"] == {"value": 0.0, "source": "strategy"}
+    config, strategy = rule_of(PLAIN | unsaid | {"strategy": "fedbuff", "quorum": "4"}, evaluate=False)
+    assert (config.quorum, config.grace_s) == (Share(count=4), 0.0)
+    config, strategy = rule_of(PLAIN | unsaid, evaluate=False)
+    assert (str(config.quorum), config.grace_s) == ("0.66", 60.0)
+    assert effective({}, config, strategy)["quorum"] == {"value": "0.66", "source": "default"}
