@@ -59,9 +59,14 @@ def looks_like(path: Path) -> bool:
         return True
     try:
         with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return begins(file.read(132))
     except OSError:
         return False
+
+
+def begins(data: bytes) -> bool:
+    """Whether these are the first bytes of a DICOM file."""
+    return data[128:132] == b"DICM"
 
 
 def read_radiograph(path: Path) -> np.ndarray:
@@ -69,9 +74,13 @@ def read_radiograph(path: Path) -> np.ndarray:
 
     Raises DataError in a few words, without the path, and OSError.
     """
+    return radiograph_in(_bounded(path) if find_spec("pydicom") is not None else b"")
+
+
+def radiograph_in(data: bytes) -> np.ndarray:
+    """The same of a file's bytes."""
     if find_spec("pydicom") is None:
         raise DataError(MISSING)
-    data = _bounded(path)
     syntax = transfer_syntax(data)
     if syntax not in READ:
         how = _NAMED.get(syntax, "a way")
@@ -110,7 +119,7 @@ def with_patients(files: Sequence[ImageFile]) -> list[ImageFile]:
 
 def transfer_syntax(data: bytes) -> str:
     """How the rest of a file is written, from its file meta group (PS3.10, 7.1): explicit VR, little endian."""
-    if data[128:132] != b"DICM":
+    if not begins(data):
         raise DataError("is no DICOM file")
     at = 132
     while data[at : at + 2] == b"\x02\x00":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 import warnings
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -29,15 +31,21 @@ def read_image(path: Path, size: int, channels: int = 1) -> np.ndarray:
 
     Raises DataError in a few words, without the path, if it cannot be used.
     """
-    mode = "RGB" if channels == 3 else "L"
+    with in_words():
+        if dicom.looks_like(path):
+            return checked(square(Image.fromarray(dicom.read_radiograph(path)), size, channels))
+        with Image.open(path, formats=FORMATS) as image:
+            return checked(square(image, size, channels))
+
+
+@contextmanager
+def in_words() -> Iterator[None]:
+    """Whatever is wrong with an image becomes a DataError of a few words."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of metadata that nobody reads
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if dicom.looks_like(path):
-                return checked(_square(Image.fromarray(dicom.read_radiograph(path)), size, mode))
-            with Image.open(path, formats=FORMATS) as image:
-                return checked(_square(image, size, mode))
+            yield
     except _BOMBS:
         raise DataError(f"has more than {MAX_PIXELS // 1_000_000} million pixels") from None
     except FileNotFoundError:
@@ -61,15 +69,21 @@ def checked(pixels: np.ndarray) -> np.ndarray:
     return pixels
 
 
-def _square(image: Image.Image, size: int, mode: str) -> np.ndarray:
+def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
+    """uint8 (size, size), or (size, size, 3) for three channels."""
+    mode = "RGB" if channels == 3 else "L"
     width, height = image.size
     if min(width, height) < MIN_SIDE:
         raise DataError(f"is only {width} x {height} pixels")
     image.draft(mode, (2 * size, 2 * size))  # lets JPEG decode at a fraction of its size, never below this
-    upright = ImageOps.exif_transpose(image)
-    shallow = _stretched(upright) if upright.mode in DEEP_MODES else upright
-    resized = shallow.convert(mode).resize((size, size), Image.Resampling.BILINEAR)
+    resized = upright(image).convert(mode).resize((size, size), Image.Resampling.BILINEAR)
     return np.asarray(resized, dtype=np.uint8)
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """As a person should see it, with 8 bits a channel."""
+    turned = ImageOps.exif_transpose(image)
+    return _stretched(turned) if turned.mode in DEEP_MODES else turned
 
 
 def _stretched(image: Image.Image) -> Image.Image:

@@ -6,7 +6,7 @@ The pipe joins two processes of one operator; both ends run the same code. Nothi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 import msgpack
@@ -113,6 +113,24 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
+class Explain:
+    """Look at one image's pixels, uint8 of ``shape``, with the model in ``model_file``. Answered by Explained."""
+
+    model_file: str
+    pixels: bytes = field(repr=False)
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write the model in ``model_file`` to ``out`` in the form ``how`` (fl_tasks.export). Answered by Exported."""
+
+    model_file: str
+    out: str
+    how: str
+
+
+@dataclass(frozen=True)
 class Cancel:
     """Give up every request sent before this one. Has no answer of its own."""
 
@@ -187,6 +205,24 @@ class Evaluated:
 
 
 @dataclass(frozen=True)
+class Explained:
+    """float32 logits, one a class, and maps of ``shape``; ``shape`` is empty if the model has none."""
+
+    logits: bytes
+    maps: bytes = field(repr=False)
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Exported:
+    """``has_maps``: what was written gives heat maps as well. ``difference``: from torch, at most."""
+
+    out: str
+    has_maps: bool
+    difference: float
+
+
+@dataclass(frozen=True)
 class Failed:
     """The request that failed, by its class name, and whose fault it is (one of FAILURE_KINDS)."""
 
@@ -196,13 +232,16 @@ class Failed:
     round_number: int = 0  # of a Train or Score, else 0
 
 
-Request = Prepare | Deal | Inspect | Initialise | Train | Score | Evaluate | Cancel | Shutdown
+Request = (
+    Prepare | Deal | Inspect | Initialise | Train | Score | Evaluate | Explain | Export | Cancel | Shutdown
+)
 Reply = (
-    Prepared | Dealt | Inspected | Initialised | TrainingProgress | Alive | Trained | Scored | Evaluated | Failed
+    Prepared | Dealt | Inspected | Initialised | TrainingProgress | Alive | Trained | Scored | Evaluated | Explained
+    | Exported | Failed
 )  # fmt: skip
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
-_LISTS = frozenset({"problems", "examples", "summaries"})
+_LISTS = frozenset({"problems", "examples", "summaries", "shape"})
 _NESTED: dict[str, type[Any]] = {"options": DataOptions, "plan": Plan, "summary": DataSummary}
 
 

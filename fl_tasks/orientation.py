@@ -23,11 +23,17 @@ _LEFT_HALF = (
 
 def quarter_turns(pixels: np.ndarray) -> int:
     """By how many quarter turns (0 to 3, counter-clockwise) the grey image (s, s) seems to be turned."""
+    found = fits(pixels)
+    best = int(found.argmax())
+    return best if found[best] - found[0] > MARGIN else 0
+
+
+def fits(pixels: np.ndarray) -> np.ndarray:
+    """(4,): how well the grey image (s, s) agrees with an upright chest in each quarter turn, -1 to 1."""
     small = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.BOX)
     ranks = np.asarray(small).reshape(-1).argsort(kind="stable").argsort(kind="stable").reshape(SIDE, SIDE)
-    fits = _TEMPLATES @ _standard(ranks.astype(np.float64)).reshape(-1) / SIDE**2
-    best = int(fits.argmax())
-    return best if fits[best] - fits[0] > MARGIN else 0
+    found: np.ndarray = _TEMPLATES @ _standard(ranks.astype(np.float64)).reshape(-1) / SIDE**2
+    return found
 
 
 def _standard(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from fl_protocol.modelfile import DIGEST_KEY, ModelFile, read_header
 from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
 from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.preprocessing import channels_of
+from fl_tasks.seen import verdict
 
 if TYPE_CHECKING:
     from fl_tasks.torch_task import TorchTask
@@ -98,7 +99,7 @@ def _pixels(path: Path, described: Described) -> np.ndarray | str:
         return str(error)
 
 
-def _task(file: ModelFile, described: Described, device: str) -> TorchTask:
+def task_of(file: ModelFile, described: Described, device: str) -> TorchTask:
     """The task that made the model. Raises DataError if there is none such here, or it knows other classes."""
     from fl_tasks.base import Place, get_task, task_names
     from fl_tasks.torch_task import TorchTask
@@ -119,7 +120,7 @@ class _Scorer:
         from fl_tasks.base import Model
         from fl_tasks.params import file_params
 
-        self._task = _task(file, described, device)
+        self._task = task_of(file, described, device)
         self._model = Model(file_params(file), file.metadata)
         self._described = described
 
@@ -134,14 +135,5 @@ class _Scorer:
         if pixels:
             scored = self._task.probabilities(self._model, np.stack(list(pixels.values())))
             for index, row in zip(pixels, scored, strict=True):
-                rows[index] |= self._verdict(row)
+                rows[index] |= verdict(self._described.classes, row)
         return rows
-
-    def _verdict(self, row: np.ndarray) -> Row:
-        best = int(row.argmax())
-        named = {name: float(value) for name, value in zip(self._described.classes, row, strict=True)}
-        return {
-            "class": self._described.classes[best],
-            "probability": float(row[best]),
-            "probabilities": named,
-        }

@@ -164,6 +164,10 @@ class TorchTask(ABC):
         )
         return Score(found, shown, counts)
 
+    def module(self, model: Model) -> nn.Module:
+        """The model as a torch module on the CPU, in evaluation."""
+        return self._loaded(model).to("cpu").eval()
+
     def probabilities(self, model: Model, images: np.ndarray) -> np.ndarray:
         """(n, classes) probabilities of rows as Examples hold them, at the temperature that travels with the model."""
         temperature = temperature_of(model.metadata)

@@ -18,7 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -36,6 +36,10 @@ from fl_tasks.jobs import (
     Dealt,
     Evaluate,
     Evaluated,
+    Explain,
+    Explained,
+    Export,
+    Exported,
     Failed,
     Initialise,
     Initialised,
@@ -56,6 +60,9 @@ from fl_tasks.local_round import Given
 from fl_tasks.params import write_params
 from fl_tasks.process import read_frame, round_of, write_frame
 from fl_tasks.remarks import remarks_on
+
+if TYPE_CHECKING:
+    from fl_tasks.looker import Looker
 
 PROGRESS_EVERY_S = 0.5
 ALIVE_EVERY_S = 10.0
@@ -99,6 +106,7 @@ class Worker:
         self._tasks: dict[str, Task] = {}
         self._datasets: dict[DataOptions, Dataset] = {}
         self._dealt: dict[DataOptions, Sequence[Dataset]] = {}
+        self._looker: Looker | None = None
         self._said_at = 0.0
 
     def serve(self, inbox: Inbox) -> None:
@@ -152,21 +160,13 @@ class Worker:
             return failed(*_blame(error))
 
     def _perform(self, request: Request, watch: Watch) -> Reply:
-        if isinstance(request, Prepare):
-            return self._prepare(request, watch)
-        if isinstance(request, Deal):
-            return self._deal(request, watch)
-        if isinstance(request, Inspect):
-            return Inspected(self._task(request.task).device(), software())
-        if isinstance(request, Initialise):
-            return self._initialise(request)
-        if isinstance(request, Train):
-            return self._train(request, watch)
-        if isinstance(request, Score):
-            return self._score(request, watch)
-        if isinstance(request, Evaluate):
-            return self._evaluate(request, watch)
-        raise TypeError(f"no request: {request!r}")
+        handler = _PERFORM.get(type(request))
+        if handler is None:
+            raise TypeError(f"no request: {request!r}")
+        return handler(self, request, watch)
+
+    def _inspect(self, request: Inspect, watch: Watch) -> Inspected:
+        return Inspected(self._task(request.task).device(), software())
 
     def _prepare(self, request: Prepare, watch: Watch) -> Prepared:
         task = self._task(request.options.task)
@@ -185,7 +185,7 @@ class Worker:
             tuple(problems), task.device(),
         )  # fmt: skip
 
-    def _initialise(self, request: Initialise) -> Initialised:
+    def _initialise(self, request: Initialise, watch: Watch) -> Initialised:
         init = Path(request.init) if request.init else None
         model = self._task(request.task).initialise(request.model, request.image_size, request.seed, init)
         write_params(Path(request.out), model.params, model.metadata)
@@ -212,6 +212,22 @@ class Worker:
         task = self._task(request.options.task)
         score = task.evaluate(model, dataset, watch, detail=request.detail)
         return Evaluated(score.metrics, score.detail)
+
+    def _explain(self, request: Explain, watch: Watch) -> Explained:
+        from fl_tasks.looker import Looker
+
+        if self._looker is None or self._looker.path != request.model_file:
+            self._looker = Looker(request.model_file, self._place.device)
+        pixels = np.frombuffer(request.pixels, dtype=np.uint8).reshape(request.shape)
+        seen = self._looker.look(pixels)
+        maps = seen.maps if seen.maps is not None else np.zeros(0, np.float32)
+        shape = maps.shape if seen.maps is not None else ()
+        return Explained(seen.logits.astype("<f4").tobytes(), maps.astype("<f4").tobytes(), shape)
+
+    def _export(self, request: Export, watch: Watch) -> Exported:
+        from fl_tasks.export import export
+
+        return export(Path(request.model_file), Path(request.out), request.how)
 
     def _task(self, name: str) -> Task:
         if self._plugin:
@@ -249,6 +265,19 @@ class Worker:
                 self._send(TrainingProgress(request.round_number, min(1.0, fraction), loss))
 
         return report
+
+
+_PERFORM: dict[type[Any], Callable[[Worker, Any, Watch], Reply]] = {
+    Prepare: Worker._prepare,
+    Deal: Worker._deal,
+    Inspect: Worker._inspect,
+    Initialise: Worker._initialise,
+    Train: Worker._train,
+    Score: Worker._score,
+    Evaluate: Worker._evaluate,
+    Explain: Worker._explain,
+    Export: Worker._export,
+}
 
 
 def software() -> str:

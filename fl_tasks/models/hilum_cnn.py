@@ -49,8 +49,15 @@ class HilumCnn(nn.Module):
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(2 * WIDTHS[-1], num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, (n, 128, ceil(s / 16), ceil(s / 16)), nowhere negative."""
         x = torch.relu(self.stem_norm(self.stem(x)))
-        x = self.blocks(x)
+        return cast("Tensor", self.blocks(x))
+
+    def read(self, x: Tensor) -> Tensor:
+        """The logits of a feature map."""
         seen = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
         return cast("Tensor", self.head(self.dropout(seen)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.features(x))

@@ -30,9 +30,16 @@ class TinyCnn(nn.Module):
         self.dropout = nn.Dropout(0.2)
         self.head = nn.Linear(2 * third, num_classes)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """The last feature map, (n, 96, s // 4, s // 4), nowhere negative."""
         x = nn.functional.max_pool2d(torch.relu(self.norm1(self.conv1(x))), 2)
         x = nn.functional.max_pool2d(torch.relu(self.norm2(self.conv2(x))), 2)
-        x = torch.relu(self.norm3(self.conv3(x)))
+        return torch.relu(self.norm3(self.conv3(x)))
+
+    def read(self, x: Tensor) -> Tensor:
+        """The logits of a feature map."""
         seen = torch.cat([x.mean(dim=(2, 3)), x.amax(dim=(2, 3))], dim=1)
         return cast("Tensor", self.head(self.dropout(seen)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.features(x))
