@@ -241,6 +241,30 @@ def doctor(
     raise typer.Exit(present(examine(place), "a start", sys.stdout, to_json=as_json))
 
 
+@app.command()
+def export(
+    out: Annotated[str, cl.option("out", "File to write; the model card goes beside it.", metavar="FILE")],
+    form: Annotated[str, cl.option("format", "onnx, torchscript or safetensors.", metavar="FORM")] = "onnx",
+    run: Annotated[
+        str | None,
+        cl.option("run", "A run directory: its newest model, and what the card tells.", metavar="DIR"),
+    ] = None,
+    model: Annotated[
+        str | None, cl.option("model", "A model file instead, e.g. DIR/best.safetensors.", metavar="FILE")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+) -> None:
+    """Write a model as ONNX, TorchScript or safetensors, and a model card as Markdown and JSON beside it.
+
+    ONNX and TorchScript take pixels, bring them to what the model sees, and give
+    logits and heat maps; they are held against torch before they are kept.
+    """
+    from aggregator import export_command as command
+
+    done = command.export(command.wanted_of(form, out, model, run))
+    print(json.dumps(done, indent=1) if as_json else command.told(done))
+
+
 def check_files(settings: Any) -> None:
     """Raises ConfigError or DataError for files and folders that cannot work, before anything is started."""
     from fl_protocol.modelfile import read_header
