@@ -1,25 +1,21 @@
 """Charts as inline SVG: axes with round numbers, lines with bands, bars, a confusion matrix, who was in when.
 
-No script, no style attribute, no font of its own: colours are classes that the page's style sheet gives a value
-for light, dark and print. Colour never stands alone: a second line is dashed, a third dotted, and outcomes differ in shape.
-Every text is escaped, every chart has a title and a description for those who hear it.
+Colour never stands alone: a second line is dashed, a third dotted, and outcomes differ in shape.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT = 400.0, 236.0
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 12.0, 12.0, 40.0
+from aggregator import chart_paper as paper
+
 MARKERS_UP_TO = 40
 """Points of a line get a dot, with its value as a tooltip, up to this many."""
-
-Format = Callable[[float], str]
 
 
 @dataclass(frozen=True)
@@ -44,126 +40,94 @@ class Bar:
     tip: str = ""
 
 
-@dataclass(frozen=True)
-class Axis:
-    """A linear scale from values ``low..high`` to ``start..end`` in the drawing."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-
-def nice_step(span: float, count: int) -> float:
-    """1, 2, 2.5 or 5 times a power of ten, so that about ``count`` steps cover ``span``."""
-    rough = max(span, 1e-12) / max(count, 1)
-    power = 10.0 ** math.floor(math.log10(rough))
-    return power * next(f for f in (1.0, 2.0, 2.5, 5.0, 10.0) if f * power >= rough * (1 - 1e-9))
-
-
-def nice_range(values: Iterable[float], *, floor: float | None = None, ceiling: float | None = None,
-               count: int = 4) -> tuple[float, float, float]:  # fmt: skip
-    """(low, high, step) that hold all ``values``, on round numbers, inside ``floor..ceiling`` where given."""
-    found = list(values) or [0.0, 1.0]
-    low, high = min(found), max(found)
-    if high - low < 1e-9 * max(abs(low), abs(high), 1e-3):
-        pad = max(abs(high) * 0.1, 0.05)
-        low, high = low - pad, high + pad
-    step = nice_step(high - low, count)
-    low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
-    if floor is not None:
-        low = max(low, floor)
-    if ceiling is not None:
-        high = min(high, ceiling)
-    return (low, high, step) if high > low else (low, low + step, step)
-
-
-def ticks(low: float, high: float, step: float) -> list[float]:
-    """The multiples of ``step`` in ``low..high``."""
-    first = math.ceil(low / step - 1e-6)
-    return [i * step for i in range(first, min(first + 40, math.floor(high / step + 1e-6) + 1))]
-
-
-def plain_number(step: float) -> Format:
-    """Labels with as many decimals as a ``step`` needs."""
-    if step >= 1e5 or step < 1e-5:
-        return lambda value: f"{value:.2g}"
-    decimals = next((d for d in range(6) if abs(step * 10**d - round(step * 10**d)) < 1e-6 * 10**d), 5)
-    return lambda value: f"{value:.{decimals}f}"
-
-
 def line_chart(key: str, title: str, lines: Sequence[Line], *, x_label: str = "round", floor: float | None = None,
                ceiling: float | None = None) -> Markup:  # fmt: skip
     """Curves over rounds. The vertical axis spans the values; rounds are whole numbers."""
-    low, high, step = nice_range((v for line in lines for v in line.values()), floor=floor, ceiling=ceiling)
+    low, high, step = paper.nice_range(
+        (v for line in lines for v in line.values()), floor=floor, ceiling=ceiling
+    )
     rounds = [x for line in lines for x, _ in line.points] or [1.0]
     across = _round_axis(min(rounds), max(rounds))
-    up = Axis(low, high, HEIGHT - BOTTOM, TOP)
-    body = [_grid(up, ticks(low, high, step), plain_number(step)), _rounds_below(across, x_label)]
+    up = paper.Axis(low, high, paper.HEIGHT - paper.BOTTOM, paper.TOP)
+    body = [
+        paper.grid(up, paper.ticks(low, high, step), paper.plain_number(step)),
+        _rounds_below(across, x_label),
+    ]
     for line in lines:
         body += [_band(line, across, up)] if line.band else []
     body += [_curve(line, across, up) for line in lines]
     said = "; ".join(_spoken(line) for line in lines)
-    return _svg(key, title, said, WIDTH, HEIGHT, body)
+    return paper.svg(key, title, said, paper.WIDTH, paper.HEIGHT, body)
 
 
 def bar_chart(key: str, title: str, bars: Sequence[Bar], *, unit: str, x_label: str = "round") -> Markup:
     """One bar a round, from zero."""
     tops = [sum(size for size, _ in bar.parts) for bar in bars]
-    low, high, step = nice_range([0.0, *tops], floor=0.0)
+    low, high, step = paper.nice_range([0.0, *tops], floor=0.0)
     xs = [bar.x for bar in bars] or [1]
     across = _round_axis(min(xs) - 0.5, max(xs) + 0.5)
-    up = Axis(low, high, HEIGHT - BOTTOM, TOP)
+    up = paper.Axis(low, high, paper.HEIGHT - paper.BOTTOM, paper.TOP)
     width = max(0.8, min(30.0, 0.68 * (across.end - across.start) / (across.high - across.low)))
-    body = [_grid(up, ticks(low, high, step), plain_number(step)), _rounds_below(across, x_label)]
+    body = [
+        paper.grid(up, paper.ticks(low, high, step), paper.plain_number(step)),
+        _rounds_below(across, x_label),
+    ]
     body += [_bar(bar, across.at(bar.x) - width / 2, width, up) for bar in bars]
     said = f"{len(bars)} rounds; highest {max(tops, default=0.0):.4g} {unit}, last {tops[-1] if tops else 0.0:.4g} {unit}"
-    return _svg(key, title, said, WIDTH, HEIGHT, body)
+    return paper.svg(key, title, said, paper.WIDTH, paper.HEIGHT, body)
 
 
 def roc_chart(key: str, title: str, curve: Sequence[tuple[float, float]],
               point: tuple[float, float] | None = None) -> Markup:  # fmt: skip
     """True against false positive rate, with the diagonal of chance and the operating point."""
-    side = HEIGHT - TOP - BOTTOM
-    start = LEFT + (WIDTH - LEFT - RIGHT - side) / 2
-    across, up = Axis(0, 1, start, start + side), Axis(0, 1, HEIGHT - BOTTOM, TOP)
+    side = paper.HEIGHT - paper.TOP - paper.BOTTOM
+    start = paper.LEFT + (paper.WIDTH - paper.LEFT - paper.RIGHT - side) / 2
+    across, up = (
+        paper.Axis(0, 1, start, start + side),
+        paper.Axis(0, 1, paper.HEIGHT - paper.BOTTOM, paper.TOP),
+    )
     marks = [0.0, 0.25, 0.5, 0.75, 1.0]
-    body = [_grid(up, marks, plain_number(0.25), start, start + side)]
-    body += [_text(across.at(x), HEIGHT - BOTTOM + 16, f"{x:g}", "tick mid") for x in (0.0, 0.5, 1.0)]
-    body += [_text(start + side / 2, HEIGHT - 6, "1 − specificity", "label mid"),
-             _text(start - 44, TOP + side / 2, "sensitivity", "label mid turned", turned=True)]  # fmt: skip
-    body.append(_path([(across.at(0), up.at(0)), (across.at(1), up.at(1))], "chance"))
+    body = [paper.grid(up, marks, paper.plain_number(0.25), start, start + side)]
+    body += [
+        paper.text(across.at(x), paper.HEIGHT - paper.BOTTOM + 16, f"{x:g}", "tick mid")
+        for x in (0.0, 0.5, 1.0)
+    ]
+    body += [paper.text(start + side / 2, paper.HEIGHT - 6, "1 − specificity", "label mid"),
+             paper.text(start - 44, paper.TOP + side / 2, "sensitivity", "label mid turned", turned=True)]  # fmt: skip
+    body.append(paper.path([(across.at(0), up.at(0)), (across.at(1), up.at(1))], "chance"))
     drawn = [(across.at(x), up.at(y)) for x, y in curve]
     area = [*drawn, (across.at(1), up.at(0)), (across.at(0), up.at(0))]
-    body += [_path(area, "band b1", closed=True), _path(drawn, "line c1")] if drawn else []
+    body += [paper.path(area, "band b1", closed=True), paper.path(drawn, "line c1")] if drawn else []
     if point:
         tip = f"operating point: sensitivity {point[1]:.3f}, specificity {1 - point[0]:.3f}"
-        body.append(_dot(across.at(point[0]), up.at(point[1]), "point", tip, radius=5.5))
-    return _svg(key, title, f"curve through {len(curve)} points", WIDTH, HEIGHT, body)
+        body.append(paper.dot(across.at(point[0]), up.at(point[1]), "point", tip, radius=5.5))
+    return paper.svg(key, title, f"curve through {len(curve)} points", paper.WIDTH, paper.HEIGHT, body)
 
 
 def confusion_chart(key: str, title: str, table: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
     """Rows are the truth, columns what the model said; the shade is the share of the row."""
     size = max(len(table), 1)
-    side = (HEIGHT - TOP - BOTTOM) / size
-    wide = min((WIDTH - 118) / size, side * 1.45)
-    start = 112 + (WIDTH - 118 - wide * size) / 2
+    side = (paper.HEIGHT - paper.TOP - paper.BOTTOM) / size
+    wide = min((paper.WIDTH - 118) / size, side * 1.45)
+    start = 112 + (paper.WIDTH - 118 - wide * size) / 2
     body: list[str] = []
     for i, row in enumerate(table):
-        top = TOP + 18 + i * (side - 4)
-        body.append(_text(start - 8, top + side / 2 + 2, short(names[i], 14), "tick end"))
+        top = paper.TOP + 18 + i * (side - 4)
+        body.append(paper.text(start - 8, top + side / 2 + 2, paper.short(names[i], 14), "tick end"))
         for j, count in enumerate(row):
             body.append(_cell(start + j * wide, top, wide - 4, side - 8, count, sum(row), i == j))
     for j, name in enumerate(names[:size]):
-        body.append(_text(start + (j + 0.5) * wide - 2, TOP + 8, short(name, 14), "tick mid"))
-    body += [_text(WIDTH / 2, HEIGHT - 6, "the model's answer (columns), the truth (rows)", "label mid")]
+        body.append(
+            paper.text(start + (j + 0.5) * wide - 2, paper.TOP + 8, paper.short(name, 14), "tick mid")
+        )
+    body += [
+        paper.text(
+            paper.WIDTH / 2, paper.HEIGHT - 6, "the model's answer (columns), the truth (rows)", "label mid"
+        )
+    ]
     said = "; ".join(f"truly {names[i]}: " + ", ".join(f"{n} as {names[j]}" for j, n in enumerate(row))
                      for i, row in enumerate(table))  # fmt: skip
-    return _svg(key, title, said, WIDTH, HEIGHT, body)
+    return paper.svg(key, title, said, paper.WIDTH, paper.HEIGHT, body)
 
 
 def tally_chart(key: str, title: str, rows: Sequence[tuple[str, int]]) -> Markup:
@@ -172,12 +136,12 @@ def tally_chart(key: str, title: str, rows: Sequence[tuple[str, int]]) -> Markup
     body: list[str] = []
     for i, (name, count) in enumerate(rows):
         top = 8.0 + 34 * i
-        length = max(2.0, (WIDTH - 60) * count / most)
-        body.append(_text(0, top + 10, short(name, 46), "tick"))
+        length = max(2.0, (paper.WIDTH - 60) * count / most)
+        body.append(paper.text(0, top + 10, paper.short(name, 46), "tick"))
         body.append(f'<rect class="bar k2" x="0" y="{top + 15:.1f}" width="{length:.1f}" height="9" rx="2"/>')
-        body.append(_text(length + 8, top + 23, f"{count:,}", "tick strong"))
+        body.append(paper.text(length + 8, top + 23, f"{count:,}", "tick strong"))
     said = "; ".join(f"{name}: {count}" for name, count in rows) or "none"
-    return _svg(key, title, said, WIDTH, 16.0 + 34 * max(len(rows), 1), body)
+    return paper.svg(key, title, said, paper.WIDTH, 16.0 + 34 * max(len(rows), 1), body)
 
 
 def presence_chart(key: str, title: str, names: Sequence[str], rounds: Sequence[int],
@@ -188,91 +152,51 @@ def presence_chart(key: str, title: str, names: Sequence[str], rounds: Sequence[
     body: list[str] = []
     for i, name in enumerate(names):
         y = top + cell * i + cell / 2
-        body.append(_text(left - 10, y + 4, short(name, 16), "tick end"))
+        body.append(paper.text(left - 10, y + 4, paper.short(name, 16), "tick end"))
         for j, number in enumerate(rounds):
             how = state(name, number)
             body.append(
                 _mark(left + cell * j + cell / 2, y, how, f"{name}, round {number}: {how or 'not asked'}")
             )
-    every = max(1, round(nice_step(len(rounds), 12)))
+    every = max(1, round(paper.nice_step(len(rounds), 12)))
     for j, number in enumerate(rounds):
         if j == 0 or number % every == 0:
-            body.append(_text(left + cell * j + cell / 2, bottom + 14, str(number), "tick mid"))
+            body.append(paper.text(left + cell * j + cell / 2, bottom + 14, str(number), "tick mid"))
     width = left + cell * max(len(rounds), 1) + 6
-    return _svg(
+    return paper.svg(
         key, title, f"{len(names)} clients over {len(rounds)} rounds", width, bottom + 22, body, fixed=True
     )
 
 
 def spark_range(key: str, title: str, low: float, value: float, high: float) -> Markup:
     """A value with its interval on a scale from 0.5 to 1: the small picture under a large figure."""
-    across = Axis(0.5, 1.0, 6, 334)
+    across = paper.Axis(0.5, 1.0, 6, 334)
     a, v, b = (across.at(min(1.0, max(0.5, x))) for x in (low, value, high))
     body = ['<line class="axis" x1="6" x2="334" y1="12" y2="12"/>',
             f'<rect class="bar k1 soft" x="{a:.1f}" y="7" width="{max(2.0, b - a):.1f}" height="10" rx="5"/>',
             f'<circle class="dot d1" cx="{v:.1f}" cy="12" r="5.5"/>']  # fmt: skip
-    body += [_text(across.at(x), 32, f"{x:g}", "tick mid" if 0.5 < x < 1 else "tick" if x < 1 else "tick end")
+    body += [paper.text(across.at(x), 32, f"{x:g}", "tick mid" if 0.5 < x < 1 else "tick" if x < 1 else "tick end")
              for x in (0.5, 0.75, 1.0)]  # fmt: skip
-    return _svg(key, title, f"{value:.3f}, interval {low:.3f} to {high:.3f}", 340, 38, body)
+    return paper.svg(key, title, f"{value:.3f}, interval {low:.3f} to {high:.3f}", 340, 38, body)
 
 
-def short(text: str, longest: int) -> str:
-    """``text`` with its middle left out where it is too long."""
-    if len(text) <= longest:
-        return text
-    head = (longest - 1) * 2 // 3
-    return f"{text[:head]}…{text[len(text) - (longest - 1 - head) :]}"
-
-
-def _svg(key: str, title: str, said: str, width: float, height: float, body: Iterable[str],
-         fixed: bool = False) -> Markup:  # fmt: skip
-    size = f' width="{width:.0f}" height="{height:.0f}"' if fixed else ""
-    head = (
-        f'<svg{size} viewBox="0 0 {width:.0f} {height:.0f}" role="img" aria-labelledby="{escape(key)}-t {escape(key)}-d">'
-        f'<title id="{escape(key)}-t">{escape(title)}</title><desc id="{escape(key)}-d">{escape(said)}</desc>'
-    )
-    return Markup(head + "".join(body) + "</svg>")  # noqa: S704  every text in it went through escape
-
-
-def _text(x: float, y: float, said: str, kind: str, *, turned: bool = False) -> str:
-    how = f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}"{how}>{escape(said)}</text>'
-
-
-def _path(points: Sequence[tuple[float, float]], kind: str, closed: bool = False) -> str:
-    steps = "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
-    return f'<path class="{kind}" d="M{steps}{"Z" if closed else ""}"/>'
-
-
-def _dot(x: float, y: float, kind: str, tip: str, radius: float = 3.2) -> str:
-    return f'<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}"><title>{escape(tip)}</title></circle>'
-
-
-def _grid(
-    up: Axis, marks: Sequence[float], label: Format, left: float = LEFT, right: float = WIDTH - RIGHT
-) -> str:
-    parts = []
-    for value in marks:
-        y = up.at(value)
-        kind = "axis" if abs(y - up.start) < 0.5 else "tickline"
-        parts.append(f'<line class="{kind}" x1="{left:.1f}" x2="{right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(_text(left - 7, y + 4, label(value), "tick end"))
-    return "".join(parts)
-
-
-def _round_axis(first: float, last: float) -> Axis:
+def _round_axis(first: float, last: float) -> paper.Axis:
     if last - first < 1:
         first, last = first - 0.5, last + 0.5
-    return Axis(first, last, LEFT + 6, WIDTH - RIGHT - 6)
+    return paper.Axis(first, last, paper.LEFT + 6, paper.WIDTH - paper.RIGHT - 6)
 
 
-def _rounds_below(across: Axis, label: str) -> str:
-    step = max(1.0, float(math.ceil(nice_step(across.high - across.low, 7))))
-    marks = ticks(across.low, across.high, step)
+def _rounds_below(across: paper.Axis, label: str) -> str:
+    step = max(1.0, float(math.ceil(paper.nice_step(across.high - across.low, 7))))
+    marks = paper.ticks(across.low, across.high, step)
     if step > 1 and across.low <= 1 and (not marks or across.at(marks[0]) - across.at(1) > 28):
         marks = [1.0, *marks]
-    labels = [_text(across.at(x), HEIGHT - BOTTOM + 16, f"{x:.0f}", "tick mid") for x in marks if x >= 1]
-    return "".join(labels) + _text((across.start + across.end) / 2, HEIGHT - 6, label, "label mid")
+    labels = [
+        paper.text(across.at(x), paper.HEIGHT - paper.BOTTOM + 16, f"{x:.0f}", "tick mid")
+        for x in marks
+        if x >= 1
+    ]
+    return "".join(labels) + paper.text((across.start + across.end) / 2, paper.HEIGHT - 6, label, "label mid")
 
 
 def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float, float]]]:
@@ -286,31 +210,32 @@ def _runs(points: Sequence[tuple[float, float | None]]) -> list[list[tuple[float
     return [run for run in runs if run]
 
 
-def _curve(line: Line, across: Axis, up: Axis) -> str:
+def _curve(line: Line, across: paper.Axis, up: paper.Axis) -> str:
     runs = _runs(line.points)
     known = sum(map(len, runs))
     parts = [
-        _path([_placed(a[-1], across, up), _placed(b[0], across, up)], "bridge") for a, b in pairwise(runs)
+        paper.path([_placed(a[-1], across, up), _placed(b[0], across, up)], "bridge")
+        for a, b in pairwise(runs)
     ]
     for run in runs:
         drawn = [_placed(point, across, up) for point in run]
         if len(drawn) > 1:
-            parts.append(_path(drawn, f"line c{line.colour}"))
+            parts.append(paper.path(drawn, f"line c{line.colour}"))
         if known <= MARKERS_UP_TO or len(drawn) == 1:
-            parts += [_dot(px, py, f"dot d{line.colour}", f"{line.name}, round {x:.0f}: {y:.4g}")
+            parts += [paper.dot(px, py, f"dot d{line.colour}", f"{line.name}, round {x:.0f}: {y:.4g}")
                       for (px, py), (x, y) in zip(drawn, run, strict=True)]  # fmt: skip
     return "".join(parts)
 
 
-def _placed(point: tuple[float, float], across: Axis, up: Axis) -> tuple[float, float]:
+def _placed(point: tuple[float, float], across: paper.Axis, up: paper.Axis) -> tuple[float, float]:
     return across.at(point[0]), up.at(point[1])
 
 
-def _band(line: Line, across: Axis, up: Axis) -> str:
+def _band(line: Line, across: paper.Axis, up: paper.Axis) -> str:
     upper = [(across.at(x), up.at(high)) for x, _, high in line.band]
     lower = [(across.at(x), up.at(low)) for x, low, _ in line.band]
     if len(upper) > 1:
-        return _path([*upper, *reversed(lower)], f"band b{line.colour}", closed=True)
+        return paper.path([*upper, *reversed(lower)], f"band b{line.colour}", closed=True)
     (x, top), (_, base) = upper[0], lower[0]
     return f'<line class="whisker c{line.colour}" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.1f}" y2="{base:.1f}"/>'
 
@@ -322,7 +247,7 @@ def _spoken(line: Line) -> str:
     return f"{line.name}: {known[0][1]:.4g} in round {known[0][0]:.0f}, {known[-1][1]:.4g} in round {known[-1][0]:.0f}"
 
 
-def _bar(bar: Bar, left: float, width: float, up: Axis) -> str:
+def _bar(bar: Bar, left: float, width: float, up: paper.Axis) -> str:
     parts, below = [], 0.0
     for size, kind in bar.parts:
         top, base = up.at(below + size), up.at(below)
@@ -340,9 +265,9 @@ def _cell(x: float, y: float, wide: float, high: float, count: int, total: int, 
     ink = "cell on" if share > 0.55 else "cell"
     return (
         f'<rect class="bar {kind}" fill-opacity="{shade}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="5"/>'
-        + _text(x + wide / 2, y + high / 2 + (0 if high > 40 else 5), f"{count:,}", f"{ink} big mid")
+        + paper.text(x + wide / 2, y + high / 2 + (0 if high > 40 else 5), f"{count:,}", f"{ink} big mid")
         + (
-            _text(x + wide / 2, y + high / 2 + 19, f"{100 * share:.0f} % of row", f"{ink} mid")
+            paper.text(x + wide / 2, y + high / 2 + 19, f"{100 * share:.0f} % of row", f"{ink} mid")
             if high > 40
             else ""
         )

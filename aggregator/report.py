@@ -17,6 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
 from aggregator import charts
+from aggregator.chart_paper import short
 from aggregator.charts import Bar, Line
 from aggregator.report_data import RunData, read_run
 from aggregator.report_figure import Figure, Tile, figure_text
@@ -111,7 +112,7 @@ def span_text(seconds: float) -> str:
 def _few(names: Sequence[str]) -> Markup:
     """Names in a row, each kept on one line where it fits."""
     shown = Markup(", ").join(
-        Markup('<span class="id">{}</span>').format(charts.short(n, 40)) for n in names[:MOST_NAMES]
+        Markup('<span class="id">{}</span>').format(short(n, 40)) for n in names[:MOST_NAMES]
     )
     return shown + f" and {len(names) - MOST_NAMES:,} more" if len(names) > MOST_NAMES else shown
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from aggregator import charts
+from aggregator.chart_paper import short
 from aggregator.charts_data import parts_chart, reliability_chart
 from aggregator.report_data import RunData
 from aggregator.report_figure import Figure, figure_text
@@ -62,7 +63,7 @@ def rates(run: RunData) -> list[tuple[str, str, str]]:
     if run.evaluation is None or len(run.evaluation.confusion) != 2:
         return []
     (tn, fp), (fn, tp) = run.evaluation.confusion
-    negative, positive = (charts.short(name, 20) for name in run.evaluation.classes)
+    negative, positive = (short(name, 20) for name in run.evaluation.classes)
     known = (("Sensitivity", tp, tp + fn, f"{positive} found"), ("Specificity", tn, tn + fp, f"{negative} cleared"),
              ("Positive predictive value", tp, tp + fp, f"answers {positive} right"),
              ("Negative predictive value", tn, tn + fn, f"answers {negative} right"))  # fmt: skip

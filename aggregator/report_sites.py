@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aggregator import charts
+from aggregator.chart_paper import short
 from aggregator.report_data import RunData
 
 COUNTS = ("examples", "patients")
@@ -55,5 +55,5 @@ def site_table(run: RunData) -> SiteTable | None:
         for client_id, news in sorted(told.items())
     )  # fmt: skip
     silent = {client.client_id for client in run.rounds.clients() if client.accepted} - set(told)
-    titles = tuple(TITLES.get(name, charts.short(name, 20)) for name in names)
+    titles = tuple(TITLES.get(name, short(name, 20)) for name in names)
     return SiteTable(titles, rows[:MOST_SITES], max(0, len(rows) - MOST_SITES), tuple(sorted(silent)))
