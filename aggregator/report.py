@@ -80,6 +80,13 @@ def _template() -> Template:
 
 
 @cache
+def chart_style() -> str:
+    """The sheet of a chart that stands alone: colours for light and dark, and what the classes of its parts mean."""
+    env = _environment()
+    return "".join(env.get_template(name).render() for name in ("palette.css.j2", "chart.css.j2"))
+
+
+@cache
 def style() -> tuple[Markup, str]:
     """The style sheet, and the digest that lets it, and it alone, through the page's policy."""
     text = _environment().get_template("report.css.j2").render()

@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 from aggregator import options as opt
 from aggregator.cohort import Share
-from aggregator.console import Finished, Warned, make_view
-from aggregator.rule import effective, rule_of
+from aggregator.console import Finished, View, Warned, make_view
+from aggregator.rule import Given, effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError
 from fl_sim import options as sim
-from fl_sim.compare import compare
 from fl_sim.compare_report import write_report
 from fl_sim.compare_table import lines
-from fl_sim.engines import checked_engine, engine_of
+from fl_sim.comparison import Comparison, compare
+from fl_sim.engines import engine_of
 from fl_sim.natural import gather
 from fl_sim.profiles import Profile
-from fl_sim.run_command import scored_on
+from fl_sim.run_command import Told, scored_on, synthetic, worker_count
 from fl_sim.settings import SimSettings
 from fl_tasks.defaults import DEFAULT_TASK
-from fl_tasks.folder import is_phantoms
 
 BY_FILE = "by-file"
 
@@ -85,44 +83,54 @@ def command(
     each site's own held-out patients. With several --data each folder is a site, and of a folder without a test part
     a fifth of the patients are held out for the pooled test.
     """
-    checked_engine(engine)
-    folder = Path(out or "runs/compare")
-    given = list(data or [])
-    names: list[str] = []
-    if len(given) > 1:
-        if partition not in ("iid", BY_FILE):
-            raise ConfigError("several --data folders are the sites themselves: leave --partition out")
-        names, partition, clients = gather(given, folder / "sites", seed), BY_FILE, len(given)
-        given = [str(folder / "sites")]
-    source = given[0] if given else None
-    scored = eval_data or source if names else scored_on(source, eval_data)
-    at_least(clients, 2, "--clients", 1000)
-    # Nobody is slow here: a round waits for its whole cohort.
-    everybody = {"min_clients": Share.parse(cohort, "--cohort").of(clients), "quorum": "1.0"}
-    patient = {"grace": 0.0, "deadline": 1e8, "retries": 0}
-    config, chosen = rule_of(ctx.params | everybody | patient, evaluate=True)
-    told = effective(cl.effective_settings(ctx), config, chosen)
-    if source is not None and is_phantoms(Path(source)):
-        told |= {"synthetic": {"value": True, "source": "the data"}}
-    settings = SimSettings(
-        folder, config, chosen, clients, source, partition, Profile((1.0,) * clients), scored, init, fresh, told
-    )  # fmt: skip
-    count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
     view = make_view(sys.stderr if as_json else sys.stdout)
-    trains = engine_of(engine, count, device, plugin)
+    found = compared(ctx.params, cl.effective_settings(ctx), view)
+    cl.say(json.dumps(found.as_json()) if as_json else "\n".join(lines(found)))
+
+
+def compared(given: Given, told: Told, view: View) -> Comparison:
+    """Compare as the options in ``given`` say; table, figures and page lie in its folder afterwards.
+
+    Raises ConfigError that names the option; ``view`` is closed in any case.
+    """
     try:
-        if scored is None:
-            raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
+        settings, names = settings_of(given, told)
         view.show(Warned("the federated run is shown; local and centralised ones run beside it"))
-        found = compare(settings, trains, view, names)
-        (folder / "compare.json").write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
-        report = write_report(folder, found, told)
-        view.show(
-            Finished(
-                config.rounds, report.resolve().as_uri(), str(folder / "federated" / "global.safetensors")
-            )
-        )
+        trains = engine_of(given["engine"], worker_count(given), given["device"], given["plugin"])
+        try:
+            found = compare(settings, trains, view, names)
+        finally:
+            trains.close()
+        (settings.out / "compare.json").write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
+        report = write_report(settings.out, found, settings.effective).resolve().as_uri()
+        model = settings.out / "federated" / "global.safetensors"
+        view.show(Finished(settings.config.rounds, report, str(model)))
+        return found
     finally:
         view.close()
-        trains.close()
-    cl.say(json.dumps(found.as_json()) if as_json else "\n".join(lines(found)))
+
+
+def settings_of(given: Given, told: Told) -> tuple[SimSettings, list[str]]:
+    """The federation that is compared, and the sites' names where they have any."""
+    folder, partition, clients = Path(given["out"] or "runs/compare"), given["partition"], given["clients"]
+    folders = list(given["data"] or [])
+    names: list[str] = []
+    if len(folders) > 1:
+        if partition not in ("iid", BY_FILE):
+            raise ConfigError("several --data folders are the sites themselves: leave --partition out")
+        names, partition = gather(folders, folder / "sites", given["seed"]), BY_FILE
+        folders, clients = [str(folder / "sites")], len(folders)
+    source = folders[0] if folders else None
+    scored = given["eval_data"] or source if names else scored_on(source, given["eval_data"])
+    if scored is None:
+        raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
+    at_least(clients, 2, "--clients", 1000)
+    # Nobody is slow here: a round waits for its whole cohort.
+    everybody = {"min_clients": Share.parse(given["cohort"], "--cohort").of(clients), "quorum": "1.0"}
+    patient = {"grace": 0.0, "deadline": 1e8, "retries": 0}
+    config, chosen = rule_of({**given, **everybody, **patient}, evaluate=True)
+    said = effective(dict(told), config, chosen) | synthetic(source)
+    return SimSettings(
+        folder, config, chosen, clients, source, partition, Profile((1.0,) * clients), scored, given["init"],
+        given["fresh"], said,
+    ), names  # fmt: skip

@@ -14,8 +14,8 @@ from aggregator import charts
 from aggregator.charts import Line
 from aggregator.report import style
 from aggregator.report_data import settings_in
-from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
 from fl_sim.compare_table import columns, figure, figures, gaps_in_words, label, ordered
+from fl_sim.comparison import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
 
 FILE_NAME = "report.html"
 
@@ -45,19 +45,24 @@ def render(comparison: Comparison, name: str, settings: Mapping[str, Any]) -> st
 
 
 def curve(comparison: Comparison) -> Any:
+    """The pooled measure over rounds, as :func:`compared_lines` has it."""
+    title = f"{comparison.measure} on the pooled test"
+    return charts.line_chart("c-gap", title, compared_lines(comparison), ceiling=1.0)
+
+
+def compared_lines(comparison: Comparison) -> list[Line]:
     """The pooled measure over rounds: federated, centralised, and the local models' mean with their range."""
     measure = comparison.measure
-    lines = [
-        Line(FEDERATED, _points(comparison.of(FEDERATED)[0], measure), 1),
-        Line(CENTRALISED, _points(comparison.of(CENTRALISED)[0], measure), 2),
-    ]
     rounds = list(zip(*(result.curve for result in comparison.of(LOCAL)), strict=False))
     values = [[each[measure] for each in at_once if measure in each] for at_once in rounds]
     numbered = [(float(number), found) for number, found in enumerate(values, 1) if found]
     mean = [(number, statistics.fmean(found)) for number, found in numbered]
     band = [(number, min(found), max(found)) for number, found in numbered]
-    lines.append(Line(f"{LOCAL}, mean and range", mean, 3, band))
-    return charts.line_chart("c-gap", f"{measure} on the pooled test", lines, ceiling=1.0)
+    return [
+        Line(FEDERATED, _points(comparison.of(FEDERATED)[0], measure), 1),
+        Line(CENTRALISED, _points(comparison.of(CENTRALISED)[0], measure), 2),
+        Line(f"{LOCAL}, mean and range", mean, 3, band),
+    ]
 
 
 def _points(result: Result, measure: str) -> list[tuple[float, float | None]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
+from fl_sim.comparison import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
 
 NONE = "\N{EN DASH}"
 OTHERS = {

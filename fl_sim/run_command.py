@@ -5,26 +5,30 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aggregator import options as opt
 from aggregator.cohort import Share
 from aggregator.console import View, make_view
-from aggregator.rule import effective, rule_of
+from aggregator.rule import Given, effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
 from fl_protocol.console import pairs, seconds
 from fl_protocol.messages import MAX_COHORT
 from fl_sim import options as sim
-from fl_sim.engine import Engine
-from fl_sim.engines import checked_engine, engine_of
+from fl_sim.engines import engine_of
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
 from fl_tasks.defaults import DEFAULT_TASK
+from fl_tasks.folder import is_phantoms
 from fl_tasks.sources import has_test_part
 
 MBIT = 1e6 / 8
 NOTHING = "none"
+Told = Mapping[str, dict[str, Any]]
+"""An option's value and where it came from (commandline.effective_settings)."""
 
 
 def command(
@@ -78,37 +82,58 @@ def command(
     same options give the same model, byte for byte, whatever the number of workers. Ctrl-C stops it; the same command
     goes on with the round it was in.
     """
-    checked_engine(engine)
-    at_least(clients, 1, "--clients", MAX_COHORT)
-    scored = scored_on(data, eval_data)
-    everybody = {"min_clients": Share.parse(cohort, "--cohort").of(clients)}
-    config, chosen = rule_of(ctx.params | everybody, evaluate=scored is not None)
-    profile = Profile(
-        factors(clients, parse_speeds(speeds), Slow.parse(slow) if slow else None, seed),
-        at_least(pace, 0.0, "--pace"),
-        at_least(link, 0.0, "--link") * MBIT or None,
-        Dropout.parse(dropout),
-        seed,
-    )
-    settings = SimSettings(
-        Path(out or "runs/simulation"), config, chosen, clients, data, partition, profile, scored, init,
-        fresh, effective(cl.effective_settings(ctx), config, chosen),
-    )  # fmt: skip
-    count = at_least(workers if workers is not None else os.cpu_count() or 1, 1, "--workers", 1024)
     view = make_view(sys.stderr if as_json else sys.stdout)
-    try:
-        found = _simulated(settings, engine_of(engine, count, device, plugin), view)
-        view.show(found.finished)
-    finally:
-        view.close()
+    found = simulated(ctx.params, cl.effective_settings(ctx), view)
     cl.say(json.dumps(found.as_json()) if as_json else summary_line(found))
 
 
-def _simulated(settings: SimSettings, trains: Engine, view: View) -> Simulated:
+def simulated(given: Given, told: Told, view: View) -> Simulated:
+    """Run what the options in ``given`` say, by their names above; ``told`` says where each came from.
+
+    Raises ConfigError that names the option; ``view`` is closed in any case.
+    """
     try:
-        return run(settings, trains, view)
+        settings = settings_of(given, told)
+        trains = engine_of(given["engine"], worker_count(given), given["device"], given["plugin"])
+        try:
+            found = run(settings, trains, view)
+        finally:
+            trains.close()
+        view.show(found.finished)
+        return found
     finally:
-        trains.close()
+        view.close()
+
+
+def settings_of(given: Given, told: Told) -> SimSettings:
+    """The simulation that the options describe."""
+    clients, seed, slow = at_least(given["clients"], 1, "--clients", MAX_COHORT), given["seed"], given["slow"]
+    scored = scored_on(given["data"], given["eval_data"])
+    everybody = {"min_clients": Share.parse(given["cohort"], "--cohort").of(clients)}
+    config, chosen = rule_of({**given, **everybody}, evaluate=scored is not None)
+    profile = Profile(
+        factors(clients, parse_speeds(given["speeds"]), Slow.parse(slow) if slow else None, seed),
+        at_least(given["pace"], 0.0, "--pace"),
+        at_least(given["link"], 0.0, "--link") * MBIT or None,
+        Dropout.parse(given["dropout"]),
+        seed,
+    )
+    return SimSettings(
+        Path(given["out"] or "runs/simulation"), config, chosen, clients, given["data"], given["partition"],
+        profile, scored, given["init"], given["fresh"], effective(dict(told), config, chosen) | synthetic(given["data"]),
+    )  # fmt: skip
+
+
+def synthetic(data: str | None) -> dict[str, dict[str, Any]]:
+    """Screens that show figures of phantoms must say so."""
+    made_up = data is not None and is_phantoms(Path(data))
+    return {"synthetic": {"value": True, "source": "the data"}} if made_up else {}
+
+
+def worker_count(given: Given) -> int:
+    """How many processes train: what is said, else one a core."""
+    wanted = given["workers"] if given["workers"] is not None else os.cpu_count() or 1
+    return int(at_least(wanted, 1, "--workers", 1024))
 
 
 def summary_line(found: Simulated) -> str:

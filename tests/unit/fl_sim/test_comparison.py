@@ -12,9 +12,9 @@ from aggregator.best import EarlyStop
 from aggregator.cohort import Sampling, Share
 from aggregator.strategies.registry import get_strategy
 from fl_protocol.errors import ConfigError
-from fl_sim.compare import CENTRALISED, FEDERATED, LOCAL, Comparison, Result, settings_for, ways_of
 from fl_sim.compare_report import render, write_report
 from fl_sim.compare_table import lines
+from fl_sim.comparison import CENTRALISED, FEDERATED, LOCAL, Comparison, Result, settings_for, ways_of
 from fl_sim.profiles import Dropout, Profile
 from fl_sim.settings import SimSettings
 from fl_sim.simulation import Clients
@@ -136,7 +136,7 @@ def test_of_local_steps_one_place_takes_as_many_as_all_sites_that_train(tmp_path
 
 
 def test_nothing_to_score_on_is_a_mistake(tmp_path: Path) -> None:
-    from fl_sim.compare import compare
+    from fl_sim.comparison import compare
 
     settings = SimSettings(tmp_path, rule(), get_strategy("fedavg"), 3, "d", "iid", Profile((1.0,) * 3))
     with pytest.raises(ConfigError, match="nothing to score on"):
