@@ -108,8 +108,11 @@ class Run:
             for colour, name in enumerate(wanted, 1)
         ]
         bounded = all(name.rpartition("eval_")[2].removeprefix("client_") in UNIT_RANGE for name in wanted)
+        phantoms = ", synthetic phantoms" if self.synthetic else ""
         return curves(
-            f"{self.folder.name}: {len(self.rounds)} rounds", drawn, ceiling=1.0 if bounded else None
+            f"{self.folder.name}: {len(self.rounds)} rounds{phantoms}",
+            drawn,
+            ceiling=1.0 if bounded else None,
         )
 
     def _band(self, name: str) -> list[tuple[float, float, float]]:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,14 @@ from fl_protocol.errors import ConfigError
 from fl_sim.notebook import Compared, Run
 from fl_tasks.phantoms import write_phantoms
 
-SMALL = {"clients": 2, "rounds": 2, "image_size": 32, "local_epochs": 1, "model": "tiny-cnn", "workers": 1}
+SMALL: dict[str, Any] = {
+    "clients": 2,
+    "rounds": 2,
+    "image_size": 32,
+    "local_epochs": 1,
+    "model": "tiny-cnn",
+    "workers": 1,
+}
 
 
 @pytest.fixture(scope="module")
@@ -94,7 +102,7 @@ def test_a_comparison_has_a_table_gaps_and_curves(phantoms: Path, tmp_path: Path
         ({"cohort": 3.5}, "--cohort"),
     ],
 )
-def test_what_cannot_be_is_one_line(options: dict[str, object], said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_is_one_line(options: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=said):
         fl_sim.simulate(tmp_path, out=tmp_path / "out", **options)
     assert not (tmp_path / "out").exists()
