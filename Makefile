@@ -13,7 +13,7 @@ CHAOS_SEED = 0
 READY = .venv/.installed
 RUFF = .venv/bin/ruff
 
-.PHONY: setup demo check format test bench chaos clean
+.PHONY: setup demo check format test docs bench chaos clean
 
 setup: $(READY)
 	@.ci/setup system
@@ -40,6 +40,11 @@ format: $(READY)
 test: setup
 	@.ci/setup tests
 	@exec .venv/bin/pytest -n $(TESTS_AT_ONCE) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
+
+# docs/ as a site in build/site that needs no network.
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict --quiet
+	@echo "build/site/index.html"
 
 bench: setup
 	.venv/bin/python benchmarks/run_hilum.py --work W1 --clients 8 --size 0.25 --rounds 20 --guard 120 --tmp $(BENCH_TMP)

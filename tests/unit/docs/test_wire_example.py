@@ -1,4 +1,4 @@
-"""The frame that docs/design.md takes apart byte by byte is the frame that the code makes."""
+"""The frame that docs/protocol.md takes apart byte by byte is the frame that the code makes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 from fl_protocol.codec import encode
 from fl_protocol.messages import Chunk
 
-DESIGN = Path(__file__).parents[3] / "docs" / "design.md"
+PAGE = Path(__file__).parents[3] / "docs" / "protocol.md"
 
 
 def test_the_example_frame_is_real() -> None:
-    text = DESIGN.read_text("utf-8")
+    text = PAGE.read_text("utf-8")
     block = re.search(r"(?s)first bytes of the frame of chunk 42, ([0-9,]+) bytes.*?```\n(.*?)```", text)
     assert block is not None
     lines = block[2].splitlines()
