@@ -172,6 +172,22 @@ class EndedEarly:
 
 
 @dataclass(frozen=True)
+class CommandTaken:
+    """An operator asked for something; ``refusal`` says why it was not done."""
+
+    action: str
+    client_id: str = ""
+    refusal: str = ""
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """An operator stopped the run, which can be gone on with."""
+
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Finished:
     """``report`` is the address of report.html, ``model`` and ``best`` are paths of the global and the best model."""
 
@@ -190,7 +206,7 @@ Event = (
     BrokerStarted | JoinLine | WaitedForClients | ClientJoined | ClientLeft | ClientRefused | RoundOpened
     | TrainingAdvanced | UploadAdvanced | UpdateAccepted | UpdateRejected | UpdateLate | ClientDeclined
     | AggregationStarted | Evaluated | RoundEnded | Resumed | ConnectionLost | ConnectionRestored | EndedEarly | Finished
-    | Warned
+    | CommandTaken | Stopped | Warned
 )  # fmt: skip
 
 
@@ -303,6 +319,13 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
     ConnectionLost: lambda e: f"broker lost {pairs(reason=e.reason)}",
     ConnectionRestored: lambda e: f"broker back {pairs(broker=e.address)}",
     EndedEarly: lambda e: f"round={e.round_number} {clean(e.reason, 400)}",
+    CommandTaken: lambda e: (
+        "operator "
+        + pairs(
+            asked=e.action, client=e.client_id or None, refused=(e.refusal and clean(e.refusal, 200)) or None
+        )
+    ),
+    Stopped: lambda e: f"stopped by an operator {pairs(rounds=e.rounds)}: the same command goes on",
     Finished: lambda e: (
         "finished "
         + pairs(rounds=e.rounds, model=e.model or None, best=e.best or None, report=e.report or None)

@@ -166,7 +166,7 @@ def lasting(event: c.Event) -> Text | None:
     """The line that stays above the live area, for events worth keeping."""
     if isinstance(event, _ALARMS):
         return Text.assemble(("! ", "red"), c.line_of(event))
-    if isinstance(event, c.Resumed | c.ConnectionRestored):
+    if isinstance(event, c.Resumed | c.ConnectionRestored | c.CommandTaken | c.Stopped):
         return Text(c.line_of(event), "dim")
     return _LASTING[type(event)](event) if type(event) in _LASTING else None
 
@@ -223,7 +223,7 @@ class LiveView:
     def show(self, event: c.Event) -> None:
         self._scene = fold(self._scene, event)
         line = None if self._refusals.silences(event) else lasting(event)
-        if isinstance(event, c.Finished):
+        if isinstance(event, c.Finished | c.Stopped):
             self._area.close_with(line)
         elif line is not None:
             self._area.above(line)

@@ -14,9 +14,9 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from aggregator.claim import CLAIM_S
 from aggregator.local_broker import installed_broker
 from aggregator.rundir import KEPT_MODELS, RunDirectory
-from aggregator.start import CLAIM_S
 from fl_protocol import doctor as dr
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.codec import decode, encode

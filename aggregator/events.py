@@ -134,9 +134,40 @@ class Ticked:
     """Time passed."""
 
 
+@dataclass(frozen=True)
+class ClientEvicted:
+    """An operator sent a client away: it is not waited for, and does not come back."""
+
+    client_id: str
+
+
+@dataclass(frozen=True)
+class Paused:
+    """An operator wants no further round to open."""
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """An operator wants the run to go on."""
+
+
+@dataclass(frozen=True)
+class LastRoundSet:
+    """An operator wants the run to stop when the open round has ended."""
+
+
+@dataclass(frozen=True)
+class RoundsAdded:
+    """An operator wants so many rounds more."""
+
+    rounds: int
+
+
+Asked = Paused | Resumed | LastRoundSet | RoundsAdded
+"""What operators want of a run."""
 Event = (
     ClientReady | ClientGone | UpdateArrived | ClientDeclined | ModelScored | UpdateRefused | FrameRefused | Aggregated
-    | Evaluated | Ticked
+    | Evaluated | Ticked | ClientEvicted | Asked
 )  # fmt: skip
 
 
@@ -240,6 +271,18 @@ class Finish:
 
 
 @dataclass(frozen=True)
+class Stop:
+    """The run stops, as an operator asked, and can be gone on with."""
+
+
+@dataclass(frozen=True)
+class KeepRounds:
+    """The run is to have so many rounds from now on."""
+
+    rounds: int
+
+
+@dataclass(frozen=True)
 class Fail:
     """The run cannot go on; ``reason`` says why, for a person."""
 
@@ -248,5 +291,5 @@ class Fail:
 
 Effect = (
     KeepRound | KeepUpdate | Answer | Announce | Aggregate | AdoptModel | Evaluate | KeepRecord | KeepBest | Abandon
-    | Finish | Fail
+    | KeepRounds | Finish | Stop | Fail
 )  # fmt: skip

@@ -1,12 +1,5 @@
 """The run as a state machine over rounds: who is here, which round is open, what happens next. Pure.
 
-    WAITING      too few clients for a round
-    OPEN         a round is announced, updates arrive
-    AGGREGATING  the round is closed, its updates are folded
-    EVALUATING   the new model is published and scored
-    FINISHED     all rounds have ended, or no more of them are worth while
-    FAILED       a round was abandoned after its last attempt
-
 Events and a time go in, ordered effects come out: what must be on disk comes before what tells the world.
 The table TRANSITIONS at the end says which event is handled in which phase; what it does not list changes nothing.
 """
@@ -14,11 +7,11 @@ The table TRANSITIONS at the end says which event is handled in which phase; wha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
-from enum import Enum
+from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
+from aggregator.admission import Offered, Standing
 from aggregator.announcing import round_state
 from aggregator.best import Course
 from aggregator.cohort import draw, draw_evaluators
@@ -29,7 +22,9 @@ from aggregator.events import (
     Aggregated,
     Announce,
     Answer,
+    Asked,
     ClientDeclined,
+    ClientEvicted,
     ClientGone,
     ClientReady,
     Effect,
@@ -43,35 +38,27 @@ from aggregator.events import (
     KeepBest,
     KeepRecord,
     KeepRound,
+    KeepRounds,
     KeepUpdate,
+    LastRoundSet,
     ModelScored,
+    Paused,
+    Resumed,
+    RoundsAdded,
+    Stop,
     Ticked,
     UpdateArrived,
     UpdateRefused,
 )
 from aggregator.past import Past
+from aggregator.phase import ANNOUNCED_AS, OVER, Move, Phase, moves
 from aggregator.records import record_of
 from aggregator.round import OpenRound, Outcome, Refused, Round, note_refusal
+from aggregator.wishes import STOPPED, Wishes
 from fl_protocol import messages
+from fl_protocol.bounds import MOST
 
-
-class Phase(Enum):
-    WAITING = "waiting"
-    OPEN = "open"
-    AGGREGATING = "aggregating"
-    EVALUATING = "evaluating"
-    FINISHED = "finished"
-    FAILED = "failed"
-
-
-ANNOUNCED_AS = {
-    Phase.WAITING: messages.WAITING,
-    Phase.OPEN: messages.OPEN,
-    Phase.AGGREGATING: messages.AGGREGATING,
-    Phase.EVALUATING: messages.AGGREGATING,
-    Phase.FINISHED: messages.FINISHED,
-    Phase.FAILED: messages.STOPPED,
-}
+EVICTED = "evicted"
 
 
 class Federation:
@@ -96,6 +83,12 @@ class Federation:
         self._refusals_between: dict[Refused, int] = {}
         self._opened_first: float | None = None
         self._reason = ""
+        self.wishes = Wishes()
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will happen in this process."""
+        return self.phase in OVER
 
     @property
     def rounds_done(self) -> int:
@@ -142,34 +135,23 @@ class Federation:
         move = TRANSITIONS.get((self.phase, type(event)))
         return move.handler(self, event, now) if move else []
 
+    def objection(self, asked: Asked) -> str:
+        """Why an operator cannot have that now, for a person; empty if it can be had."""
+        if (self.phase, type(asked)) not in TRANSITIONS:
+            return f"the run is {self.phase.value}"
+        return self.wishes.objection(asked)
+
     def next_instant(self) -> float | None:
         """When :meth:`handle` wants a ``Ticked`` at the latest."""
         return self.round.next_instant() if self.round and self.phase is Phase.OPEN else None
 
     def admission(self, client_id: str, round_number: int, base: str, num_examples: int) -> str | None:
         """Why an offered update cannot be admitted now, by name, or None."""
-        admitting = self._admitting
-        if admitting is not None and round_number == admitting.number:
-            if self._claims_too_much(client_id, num_examples):
-                return "bad_num_examples"
-            return admitting.admission(client_id, round_number, base)
-        reason = self._in_time(round_number) or self.past.admission(client_id, round_number, base)
-        if reason is None and admitting is not None and (client_id, round_number) in admitting.stale:
-            return "duplicate_update"
-        if reason is None and self._claims_too_much(client_id, num_examples):
-            return "bad_num_examples"
-        return reason
-
-    def _claims_too_much(self, client_id: str, num_examples: int) -> bool:
-        return not 1 <= num_examples <= self.present.get(client_id, 0)
-
-    def _in_time(self, round_number: int) -> str | None:
-        """Why an update of an earlier round cannot count in the open round, or, between rounds, in the next."""
         current = self.round.number if self.round else self.rounds_done
         ahead = self._admitting.number if self._admitting else current + 1
-        if ahead > self.config.rounds or self.phase in (Phase.FINISHED, Phase.FAILED):
-            return messages.LATE if 0 < round_number <= current else "wrong_round"
-        return self.past.in_time(round_number, ahead)
+        over = ahead > self.config.rounds or self.over
+        standing = Standing(self._admitting, current, over, self.past, self.present)
+        return standing.refusal(Offered(client_id, round_number, base, num_examples))
 
     @property
     def _admitting(self) -> Round | None:
@@ -188,6 +170,14 @@ class Federation:
         self.present.pop(event.client_id, None)
         if self.round:
             self.round.leave(event.client_id, now)
+        return self._advance(now)
+
+    def _client_evicted(self, event: ClientEvicted, now: float) -> list[Effect]:
+        """What it sent in time counts; for the rest the round goes on without it."""
+        self.present.pop(event.client_id, None)
+        self._note_refusal(event.client_id, EVICTED)
+        if self.round:
+            self.round.decline(event.client_id, EVICTED, now)
         return self._advance(now)
 
     def _update_arrived(self, event: UpdateArrived, now: float) -> list[Effect]:
@@ -269,15 +259,38 @@ class Federation:
         ended = self._end_round(outcome, now, finite or None)
         if self.is_over:
             return [*ended, *self._finish()]
+        if self.wishes.stopping:
+            return [*ended, *self._stop()]
         ahead = self._advance(now)
         return [*ended, *(ahead or [self._announcement()])]
+
+    # --- what operators want ------------------------------------------------------------------------------
+
+    def _asked(self, event: Asked, now: float) -> list[Effect]:
+        if self.wishes.objection(event):
+            return []
+        self.wishes.note(event)
+        if self.wishes.stopping and self.phase is Phase.WAITING:
+            return self._stop()
+        return self._advance(now) or [self._announcement()]
+
+    def _rounds_added(self, event: RoundsAdded, now: float) -> list[Effect]:
+        if self.wishes.objection(event):
+            return []
+        self.config = replace(self.config, rounds=min(MOST, self.config.rounds + event.rounds))
+        return [KeepRounds(self.config.rounds), self._announcement()]
+
+    def _stop(self) -> list[Effect]:
+        self.phase, self._reason = Phase.STOPPED, STOPPED
+        return [self._announcement(), Stop()]
 
     # --- steps --------------------------------------------------------------------------------------------
 
     def _advance(self, now: float) -> list[Effect]:
         """Open a round if there can be one; end the open one if its rule says so."""
         if self.phase is Phase.WAITING:
-            return self._open(now) if len(self._at_hand) >= self.needed else []
+            can_open = len(self._at_hand) >= self.needed and not self.wishes.paused
+            return self._open(now) if can_open else []
         if self.phase is not Phase.OPEN or self.round is None:
             return []
         outcome = self.round.outcome(now)
@@ -355,6 +368,8 @@ class Federation:
         if again:
             self._attempt = attempt + 1
             self._abandoned, self.round, self.phase = self.round, None, Phase.WAITING
+            if self.wishes.stopping:
+                return [told, *self._stop()]
             ahead = self._advance(now)
             return [told, *(ahead or [self._announcement()])]
         self._reason = (
@@ -397,51 +412,42 @@ class Federation:
         return round_state(
             self.config, ANNOUNCED_AS[self.phase], self.round, self.past, base=self.base, needed=self.needed,
             refused=sum((self.round.refusals if self.round else self._refusals_between).values()),
-            reason=self._reason,
+            reason=self._reason or self.wishes.reason(waiting=self.phase is Phase.WAITING),
         )  # fmt: skip
 
     def _announcement(self) -> Announce:
         return Announce(self.state())
 
 
-Handler = Callable[[Federation, Any, float], list[Effect]]
-
-
-@dataclass(frozen=True)
-class Move:
-    """What handles an event in a phase, and in which phases that may end."""
-
-    handler: Handler
-    to: frozenset[Phase]
-
-
-def _moves(handler: Handler, **ways: str) -> dict[tuple[Phase, str], Move]:
-    return {
-        (Phase(start), start): Move(handler, frozenset(Phase(end) for end in ends.split()))
-        for start, ends in ways.items()
-    }
-
-
 _OPENS = "waiting open aggregating"
-_ENDS = "open aggregating waiting failed"
+_ENDS = "open aggregating waiting failed stopped"
+_UNDER_WAY = {phase: phase for phase in ("open", "aggregating", "evaluating")}
 _STAYS = {phase.value: phase.value for phase in Phase}
 
-TRANSITIONS: dict[tuple[Phase, type[Any]], Move] = {
+TRANSITIONS: dict[tuple[Phase, type[Any]], Move[Federation]] = {
     (phase, event): move
     for event, moves in (
-        (ClientReady, _moves(Federation._client_ready, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
-        (ClientGone, _moves(Federation._client_gone, **_STAYS | {"open": _ENDS})),
-        (UpdateArrived, _moves(Federation._update_arrived, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
-        (UpdateRefused, _moves(Federation._update_refused, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
-        (FrameRefused, _moves(Federation._frame_refused, **_STAYS)),
-        (ClientDeclined, _moves(Federation._client_declined, open=_ENDS)),
+        (ClientReady, moves(Federation._client_ready, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (ClientGone, moves(Federation._client_gone, **_STAYS | {"open": _ENDS})),
+        (UpdateArrived, moves(Federation._update_arrived, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (UpdateRefused, moves(Federation._update_refused, **_STAYS | {"waiting": _OPENS, "open": _ENDS})),
+        (FrameRefused, moves(Federation._frame_refused, **_STAYS)),
+        (ClientDeclined, moves(Federation._client_declined, open=_ENDS)),
         (
             ModelScored,
-            _moves(Federation._model_scored, open="open", aggregating="aggregating", evaluating="evaluating"),
+            moves(Federation._model_scored, open="open", aggregating="aggregating", evaluating="evaluating"),
         ),
-        (Ticked, _moves(Federation._ticked, waiting=_OPENS, open=_ENDS)),
-        (Aggregated, _moves(Federation._aggregated, aggregating="aggregating evaluating")),
-        (Evaluated, _moves(Federation._evaluated, evaluating="evaluating waiting open finished")),
+        (Ticked, moves(Federation._ticked, waiting=_OPENS, open=_ENDS)),
+        (Aggregated, moves(Federation._aggregated, aggregating="aggregating evaluating")),
+        (Evaluated, moves(Federation._evaluated, evaluating="evaluating waiting open finished stopped")),
+        (
+            ClientEvicted,
+            moves(Federation._client_evicted, **_STAYS | {"waiting": _OPENS, "open": _ENDS}),
+        ),
+        (Paused, moves(Federation._asked, waiting="waiting", **_UNDER_WAY | {"open": _ENDS})),
+        (Resumed, moves(Federation._asked, waiting=_OPENS, **_UNDER_WAY | {"open": _ENDS})),
+        (LastRoundSet, moves(Federation._asked, waiting="stopped", **_UNDER_WAY | {"open": _ENDS})),
+        (RoundsAdded, moves(Federation._rounds_added, waiting="waiting", **_UNDER_WAY)),
     )
     for (phase, _), move in moves.items()
 }

@@ -195,6 +195,11 @@ class Journal:
         rows = self._db.execute("SELECT record FROM rounds WHERE record IS NOT NULL ORDER BY number")
         return (json.loads(row[0]) for row in rows)
 
+    def record(self, number: int) -> dict[str, Any] | None:
+        """The record of one round, if it has ended."""
+        row = self._db.execute("SELECT record FROM rounds WHERE number = ?", (number,)).fetchone()
+        return json.loads(row[0]) if row and row[0] is not None else None
+
     def newest(self, most: int) -> list[dict[str, Any]]:
         """The records of the last ``most`` ended rounds, in order."""
         rows = self._db.execute(

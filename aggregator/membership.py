@@ -2,14 +2,16 @@
 
 An edge asks for its name (Hello) and is welcomed or refused. If somebody else has the name, that one is asked
 whether it still lives (Ping); only its silence makes room. So two edges with one id never disturb each other, and
-an edge that was cut off without a last will gets its name back after PING_S seconds.
+an edge that was cut off without a last will gets its name back after PING_S seconds. Whom an operator sends away
+does not come back as long as the aggregator lives.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from aggregator.events import ClientGone, ClientReady, Event
+from aggregator.events import ClientEvicted, ClientGone, ClientReady, Event
+from fl_protocol.errors import ConfigError
 from fl_protocol.messages import (
     LEFT,
     LOST,
@@ -26,6 +28,7 @@ from fl_protocol.messages import (
 
 PING_S = 3.0
 MAX_MEMBERS = 10_000
+SENT_AWAY = "sent away by an operator"
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,13 @@ class Membership:
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self._challenges: dict[str, _Challenge] = {}
+        self._evicted: set[str] = set()
 
     def hello(self, client_id: str, message: Hello, now: float) -> Outcome:
         """Somebody asks to be ``client_id``."""
         member = self.members.get(client_id)
+        if client_id in self._evicted:
+            return [Send(client_id, Refusal(message.instance, SENT_AWAY))], []
         if member is None or member.state in (LOST, LEFT) or member.instance == message.instance:
             return self._welcome(client_id, message.instance)
         if client_id not in self._challenges:
@@ -103,6 +109,24 @@ class Membership:
         del self._challenges[client_id]
         reason = f"another edge is using the client id {client_id!r}: stop it, or give this one --client-id"
         return [Send(client_id, Refusal(challenge.newcomer, reason))], []
+
+    def evict(self, client_id: str) -> Outcome:
+        """An operator sends a client away. Raises ConfigError if it is not there."""
+        member = self.members.get(client_id)
+        if member is None or member.state == LEFT:
+            raise ConfigError(f"no client {client_id[:64]!r} is here")
+        del self.members[client_id]
+        self._challenges.pop(client_id, None)
+        self._evicted.add(client_id)
+        return [Send(client_id, Refusal(member.instance, SENT_AWAY))], [ClientEvicted(client_id)]
+
+    def here(self) -> list[ClientReady]:
+        """Those who can train, as they said so: for a run that begins with them."""
+        return [
+            ClientReady(name, member.num_examples)
+            for name, member in self.members.items()
+            if member.can_train
+        ]
 
     def holdings(self) -> dict[str, dict[str, int]]:
         """Images of each class by client, of those who told."""

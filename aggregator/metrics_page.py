@@ -66,10 +66,10 @@ class MetricsPage:
     def look(self, server: Any) -> None:
         """How the run stands; called by its owner now and then. ``server`` is an aggregator.server.Server."""
         state = server.federation.state()
-        members = server.membership.members.values()
+        members = server.station.membership.members.values()
         live = Live(
             state.phase, state.round_number, state.rounds, len(state.cohort), state.accepted,
-            state.refused, server.bytes_up, server.bytes_down,
+            state.refused, server.station.bytes_up, server.station.bytes_down,
             edges_by_state(Counter(member.state for member in members)),
         )  # fmt: skip
         with self._lock:

@@ -19,6 +19,8 @@ class Presence:
 
     def __init__(self, job: str, instance: str, publish: Publish) -> None:
         self.instance = instance
+        self.run_id: str | None = None
+        """Of the run that is told of."""
         self.topic = str(Topic(job, Kind.AGG))
         self._round_topic = str(Topic(job, Kind.ROUND))
         self._publish = publish
@@ -27,7 +29,8 @@ class Presence:
 
     def connected(self, number: int) -> None:
         """A connection begins, the ``number``-th: what is said in it counts from there."""
-        self._connection, self._said = number, 0
+        if number != self._connection:
+            self._connection, self._said = number, 0
 
     def last_words(self, connection: int) -> bytes:
         """The last will of a connection: older than all that is said in the next one."""
@@ -54,4 +57,4 @@ class Presence:
 
     def _stamped(self, state: msg.RoundState) -> bytes:
         self._rounds_said += 1
-        return encode(replace(state, instance=self.instance, seq=self._rounds_said))
+        return encode(replace(state, instance=self.instance, seq=self._rounds_said, run_id=self.run_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Protocol
 
@@ -12,6 +13,7 @@ from aggregator.federation import Federation
 from aggregator.folding import unfit
 from aggregator.intake import Intake
 from aggregator.round import Update
+from aggregator.round_times import UPLOAD_TIME
 from aggregator.spool import Spool, Upload
 from fl_protocol import messages as msg
 from fl_protocol.codec import encode
@@ -32,6 +34,7 @@ class Receiving:
         self.job, self.intake, self.spool, self.federation = job, intake, spool, federation
         self._publish, self._happened, self._view = publish, happened, view
         self._complete: dict[tuple[str, str], up.Completed] = {}
+        self._offered_at: dict[tuple[str, str], float] = {}
 
     @property
     def unsettled(self) -> bool:
@@ -58,6 +61,7 @@ class Receiving:
             except OSError as error:
                 self._view.show(seen.Warned(f"cannot take an update from {client_id}: {error}"))
                 return
+            self._offered_at.setdefault((client_id, transfer), time.monotonic())
         self._perform(self.intake.offered(client_id, transfer, offer, refusal=refusal, held=held))
 
     def chunk(self, topic: Topic, chunk: msg.Chunk) -> None:
@@ -94,6 +98,9 @@ class Receiving:
     def tick(self, now: float) -> None:
         """Time passed."""
         self.intake.settle(self.federation.settled)
+        self._offered_at = {
+            each: since for each, since in self._offered_at.items() if self.intake.knows(*each)
+        }
         self._perform(self.intake.tick(now))
 
     def _perform(self, effects: list[up.Effect]) -> None:
@@ -150,9 +157,15 @@ class Receiving:
                 self._forget(done.client_id, done.transfer, failed[upload])
                 continue
             offer = done.offer
-            digest = offer.manifest.digest
-            update = Update(done.client_id, done.transfer, digest, offer.num_examples, offer.metrics or {})
+            digest, metrics = offer.manifest.digest, self._metrics_of(done)
+            update = Update(done.client_id, done.transfer, digest, offer.num_examples, metrics)
             self._happened(ev.UpdateArrived(offer.round_number, offer.base, update))
+
+    def _metrics_of(self, done: up.Completed) -> dict[str, float]:
+        """What the client tells, and how long its upload took, if we saw it begin."""
+        told = {name: value for name, value in (done.offer.metrics or {}).items() if name != UPLOAD_TIME}
+        since = self._offered_at.pop((done.client_id, done.transfer), None)
+        return told if since is None else told | {UPLOAD_TIME: round(time.monotonic() - since, 3)}
 
     def _forget(self, client_id: str, transfer: str, error: OSError) -> None:
         """The disk failed us: the client offers again by itself, and meanwhile somebody may make room."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from aggregator.round import Outcome, Round
+from aggregator.round_times import phases_of
 from aggregator.site_figures import client_means, site_rows
 from fl_protocol.messages import LastRound
 
@@ -16,8 +17,10 @@ def record_of(
 
     ``accepted`` are those of the cohort whose update of this round was in time; ``stale`` are updates of earlier
     rounds that were folded in with it. ``num_examples`` and ``client_metrics`` are of both.
+    ``phases`` is there if edges tell how long they took.
     """
     folded = ended.folded
+    phases = phases_of((update.metrics for update in ended.accepted.values()), duration_s)
     return {
         "round": ended.number,
         "outcome": outcome.value,
@@ -49,7 +52,7 @@ def record_of(
         "base_sha256": ended.base,
         "model_sha256": model,
         "attempts": ended.attempt,
-    }
+    } | ({"phases": phases} if phases else {})
 
 
 def last_round(record: dict[str, Any] | None) -> LastRound | None:

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,6 +43,7 @@ class RunDirectory:
         self._bring_back()
         if fresh and (path / "journal.sqlite").exists():
             self._set_aside()
+        self._asked = 0
         self._found = [name for name in OURS if (path / name).exists()]
         self.models.mkdir(exist_ok=True)
         (path / "spool").mkdir(exist_ok=True)
@@ -168,6 +170,28 @@ class RunDirectory:
         draft.write_text(json.dumps(value, indent=1, sort_keys=True, default=str) + "\n", "utf-8")
         draft.replace(self.path / name)
 
+    # --- how many rounds --------------------------------------------------------------------------------------
+
+    def rounds_for(self, asked: int) -> int:
+        """How many rounds the run is to have, if its command asks for so many: operators may have added some since."""
+        known = self.journal.get("rounds") or {}
+        self._asked = asked
+        return int(known["now"]) if known.get("asked") == asked else asked
+
+    def keep_rounds(self, rounds: int) -> None:
+        """The run is to have so many rounds, also when the same command goes on with it."""
+        self.journal.put("rounds", {"asked": self._asked, "now": rounds})
+        settings = json.loads((self.path / "config.json").read_text("utf-8"))
+        self.write_json("config.json", settings | {"rounds": {"value": rounds, "source": "operator"}})
+
+    @property
+    def run_id(self) -> str | None:
+        """What tells this run from any other; one of an older Hilum has none."""
+        found = self.journal.get("run_id")
+        return found if isinstance(found, str) else None
+
+    # --- rounds.jsonl -----------------------------------------------------------------------------------------
+
     def write_rounds(self, records: Iterable[dict[str, Any]]) -> None:
         """rounds.jsonl from the journal: after a restart it may lack a line, or hold half of one."""
         draft = self.path / f".rounds.{os.getpid()}.tmp"
@@ -205,6 +229,7 @@ class RunDirectory:
         with self.journal.transaction():
             self.journal.put("identity", identity)
             self.journal.put("base", base)
+            self.journal.put("run_id", secrets.token_hex(8))
         shutil.rmtree(self._aside, ignore_errors=True)
 
     def check_global(self) -> None:

@@ -1,6 +1,6 @@
 """The aggregator's shell: one loop that turns frames into events and performs the effects, in order.
 
-    frame -> decode -> membership / intake / federation -> effects -> journal, spool, broker, task process
+    frame -> station -> intake / federation -> effects -> journal, spool, broker, task process
 
 Only this thread touches the federation, the journal and the spool. The connection's thread, the task process and
 the fold put their results into one bounded queue, so a flood becomes TCP back-pressure, not memory.
@@ -16,30 +16,26 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
 from typing import Any
 
 from aggregator import console as seen
 from aggregator import events as ev
-from aggregator.federation import Federation, Phase
+from aggregator.commands import ASKED, acceptable
+from aggregator.federation import Federation
 from aggregator.global_models import Folded, GlobalModels
 from aggregator.intake import Intake
-from aggregator.membership import Membership, Send
-from aggregator.presence import Presence
-from aggregator.probing import answers
+from aggregator.phase import Phase
 from aggregator.publisher import Publisher
 from aggregator.receiving import Receiving
 from aggregator.recording import Recording
-from aggregator.round import MAX_REFUSALS
 from aggregator.rundir import RunDirectory
+from aggregator.station import Station
 from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
-from fl_protocol import topics
-from fl_protocol.codec import decode, encode
-from fl_protocol.errors import AccessRefused, DecodeError, HilumError, QuorumNotMet
+from fl_protocol.errors import ConfigError, HilumError, QuorumNotMet
 from fl_protocol.tensors import Manifest, chunk_bytes_for
-from fl_protocol.topics import AGGREGATOR, Kind, Topic
-from fl_protocol.transport import Connected, Disconnected, Received, Transport, Undelivered
+from fl_protocol.topics import Topic
+from fl_protocol.transport import Connected, Disconnected, Received, Undelivered
 from fl_tasks.jobs import DataOptions, Evaluate, Evaluated, Failed, Reply
 from fl_tasks.process import TaskProcess
 
@@ -63,69 +59,64 @@ class Scoring:
 
 
 class Server:
-    """One job being served, from the moment the model is published to the last round."""
+    """One run being served, from the moment its model is published to its last round.
+
+    ``stays``: an aggregator that waits for operators between runs has its edges stay as well.
+    """
 
     def __init__(
-        self, job: str, instance: str, run: RunDirectory, federation: Federation, strategy: Strategy, view: seen.View,
-        scoring: Scoring | None, inbox: queue.Queue[Any],
+        self, station: Station, run: RunDirectory, federation: Federation, strategy: Strategy,
+        scoring: Scoring | None, *, stays: bool = False,
     ) -> None:  # fmt: skip
-        self.job, self.instance, self.run_dir, self.view = job, instance, run, view
-        self.federation = federation
-        self.scoring, self.inbox = scoring, inbox
-        self.membership = Membership()
+        self.station, self.run_dir, self.view, self.inbox = station, run, station.view, station.inbox
+        self.federation, self.scoring, self.stays = federation, scoring, stays
         intake = Intake(run.model(federation.base).tensors, refusal=strategy.refusal)
-        self.receiving = Receiving(job, intake, run.spool, federation, self.publish, self._happened, view)
-        self.models = GlobalModels(run, Publisher(job, self), strategy, inbox)
-        self.transport: Transport
-        self.stop_requested = False
+        self.receiving = Receiving(
+            station.job, intake, run.spool, federation, station.publish, self.happened, self.view
+        )
+        self.models = GlobalModels(run, Publisher(station.job, station), strategy, self.inbox)
         self.ended: HilumError | None = None
-        self.finished = False
-        self.bytes_down = self.bytes_up = 0
-        self.presence = Presence(job, instance, self.publish)
+        self.finished = self.stopped = False
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
-        self.recording = Recording(run, view, federation.config.best_by)
-        self._told: set[tuple[str, str]] = set()
+        self.recording = Recording(run, self.view, federation.config.best_by)
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0
         self._refresh_at = 0.0
         self.watcher: Callable[[Server], None] = lambda _server: None
         """Looks at us now and then, in our own thread."""
 
-    # --- what others in this process need of us -----------------------------------------------------------------
-
-    def publish(
-        self, topic: str, payload: bytes | Callable[[], bytes], *, retain: bool = False, bulk: bool = False
-    ) -> None:  # fmt: skip
-        """Publish, and count the bytes when they leave."""
-        if isinstance(payload, bytes):
-            self.bytes_down += len(payload)
-            self.transport.publish(topic, payload, retain=retain, bulk=bulk)
-        else:
-            self.transport.publish(topic, partial(self._counted, payload), retain=retain, bulk=bulk)
-
-    def _counted(self, payload: Callable[[], bytes]) -> bytes:
-        data = payload()
-        self.bytes_down += len(data)
-        return data
-
     # --- the loop -----------------------------------------------------------------------------------------------
 
-    def serve(self, transport: Transport, connected: Connected) -> None:
+    def serve(self, connected: Connected) -> None:
         """Serve until the last round has ended, the operator stops it, or it cannot go on.
 
         Raises QuorumNotMet when a round was abandoned for good, AccessRefused when another aggregator took over.
         """
-        self.transport = transport
+        self.station.business = self
+        self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
+        self.station.presence.run_id = self.run_dir.run_id
         first = self.federation.start(time.monotonic(), self.run_dir.journal.unfinished())
         self._on_connected(connected)
         self._apply(first)
+        for client in self.station.membership.here():
+            self.happened(client)
         self._tell_waiting()
-        while not (self.stop_requested or self.finished or self.ended):
+        while not self._over:
             self.step()
         self.recording.tidy(self.federation.settled)
         self.recording.report()
+        self.station.bulletin.finish(self.rounds_done)
         if self.ended:
             raise self.ended
+
+    @property
+    def _over(self) -> bool:
+        self.ended = self.ended or self.station.ended
+        return bool(self.station.stop_requested or self.finished or self.stopped or self.ended)
+
+    @property
+    def rounds_done(self) -> int:
+        return self.federation.rounds_done
 
     @property
     def round_number(self) -> int:
@@ -148,18 +139,36 @@ class Server:
         self._settle(now)
         if now >= self._refresh_at:
             self._refresh(now)
-        if self.recording.untidy and self.inbox.empty():
+        if self.inbox.empty():
+            self._at_leisure(now)
+
+    def _at_leisure(self, now: float) -> None:
+        """What no round waits for."""
+        if self.recording.untidy:
             self.recording.tidy(self.federation.settled)
+        bulletin, wishes = self.station.bulletin, self.federation.wishes
+        if bulletin.is_due(now):
+            accepts = acceptable(self.federation)
+            bulletin.tell(now, self.rounds_done, accepts, paused=wishes.paused, stopping=wishes.stopping)
 
     def _refresh(self, now: float) -> None:
         """Let those who only look see how far the round is."""
         self._refresh_at = now + REFRESH_S
-        self.presence.announce(self.federation.state(), again=False)
+        self._announce(again=False)
         self.watcher(self)
+
+    def _announce(self, *, again: bool = True) -> None:
+        self.station.presence.announce(self._shown(self.federation.state()), again=again)
+
+    def _shown(self, state: msg.RoundState) -> msg.RoundState:
+        """A run that is over is no reason for edges to leave, if there may be another."""
+        if self.stays and self.federation.over:
+            return dataclasses.replace(state, phase=msg.WAITING, rounds=state.round_number)
+        return state
 
     def _take(self, item: Any, now: float) -> None:
         if isinstance(item, Received):
-            self._on_frame(item, now)
+            self.station.take(item, now)
         else:
             self._on_item(item)
 
@@ -174,7 +183,7 @@ class Server:
         self._drain()
 
     def _next_instant(self) -> float:
-        instants = (self.federation.next_instant(), self.membership.next_instant())
+        instants = (self.federation.next_instant(), self.station.membership.next_instant())
         return min((instant for instant in instants if instant is not None), default=float("inf"))
 
     def _patience(self) -> float:
@@ -182,15 +191,16 @@ class Server:
 
     def _on_time(self, now: float) -> None:
         self._look_about_at = now + LOOK_ABOUT_S
-        self._perform_membership(*self.membership.tick(now))
+        self.station.tick(now)
         self.receiving.tick(now)
         self.models.check_fold(now)
         self._remind(now)
-        self._happened(ev.Ticked())
+        self.happened(ev.Ticked())
 
     def _remind(self, now: float) -> None:
         """Who waits for clients hears of it again now and then: it is the one wait that only people can end."""
-        if self.federation.phase is not Phase.WAITING or self.stop_requested:
+        waiting = self.federation.phase is Phase.WAITING and not self.federation.wishes.paused
+        if not waiting or self.station.stop_requested:
             self._waiting_since = now
         elif now >= self._waiting_since + REMIND_S:
             self._waiting_since = now
@@ -211,7 +221,7 @@ class Server:
         else:
             self._on_reply(item)
 
-    def _happened(self, event: ev.Event) -> None:
+    def happened(self, event: ev.Event) -> None:
         self._events.append(event)
 
     def _drain(self) -> None:
@@ -228,115 +238,64 @@ class Server:
 
         In this order, since an edge that sees us online and an ended run of the past would take its leave.
         """
-        self.presence.connected(connected.number)
+        self.station.connected(connected.number)
         self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
-        self.transport.subscribe([*topics.aggregator_filters(self.job), topics.manifest_filter(self.job)])
         self.models.publish(self.federation.base)
-        self.presence.announce(self.federation.state())
-        self.presence.say_online()
+        self._announce()
+        self.station.presence.say_online()
 
-    # --- frames -------------------------------------------------------------------------------------------------
+    # --- what the station hears ---------------------------------------------------------------------------------
 
-    def _on_frame(self, frame: Received, now: float) -> None:
-        self.bytes_up += len(frame.payload)
-        try:
-            topic = topics.parse(frame.topic)
-            if topic.job != self.job or not frame.payload:
-                return
-            message = decode(frame.payload, topic.kind)
-        except DecodeError as error:
-            self._refuse_frame(frame.topic, error)
-            return
-        if topic.kind is Kind.CHUNK and isinstance(message, msg.Chunk):
+    def left(self, client_id: str) -> bool:
+        if client_id not in self.federation.present:
+            return False
+        self.receiving.gone(client_id)
+        return True
+
+    def hear(self, topic: Topic, message: msg.Message) -> None:
+        if isinstance(message, msg.Chunk):
             self.receiving.chunk(topic, message)
-        elif topic.kind is Kind.OFFER and isinstance(message, msg.Offer):
+        elif isinstance(message, msg.Offer):
             self.receiving.offer(topic, message)
-        elif isinstance(message, msg.Probe):
-            self._answer_probe(topic, message)
-        elif topic.client == AGGREGATOR or topic.kind in (Kind.AGG, Kind.MODEL):
-            self._on_aggregator_frame(topic, message)
-        else:
-            self._on_client_frame(topic.client, message, now)
-
-    def _refuse_frame(self, text: str, error: DecodeError) -> None:
-        words = text.split("/")
-        client_id = words[4][:64] if len(words) > 4 and words[3] == "up" else ""
-        self._happened(ev.FrameRefused(client_id, error.reason))
-        self.view.show(seen.UpdateRejected(client_id, self.round_number, str(error)))
-        if topics.NAME.fullmatch(client_id) and self._is_news(client_id, error.reason):
-            self._send(client_id, msg.Rejection(self.federation.rounds_done, error.reason))
-
-    def _is_news(self, client_id: str, reason: str) -> bool:
-        """Whether to tell the client: once a round for each reason, and no more than MAX_REFUSALS in all."""
-        news = (client_id, reason) not in self._told and len(self._told) < MAX_REFUSALS
-        if news:
-            self._told.add((client_id, reason))
-        return news
-
-    def _on_client_frame(self, client_id: str, message: msg.Message, now: float) -> None:
-        if isinstance(message, msg.Hello):
-            self._perform_membership(*self.membership.hello(client_id, message, now))
-        elif isinstance(message, msg.Pong):
-            self._perform_membership(*self.membership.pong(client_id, message))
-        elif isinstance(message, msg.ClientState):
-            self._on_client_state(client_id, message)
-        elif isinstance(message, msg.Progress):
-            self.view.show(
-                seen.TrainingAdvanced(client_id, message.round_number, message.fraction, message.loss)
-            )
-        elif isinstance(message, msg.Decline):
-            self.view.show(seen.ClientDeclined(client_id, message.round_number, message.reason))
-            self._happened(ev.ClientDeclined(client_id, message.round_number, message.reason))
-        elif isinstance(message, msg.Scored):
-            self._happened(
-                ev.ModelScored(client_id, message.round_number, message.base, dict(message.metrics))
-            )
-
-    def _on_client_state(self, client_id: str, message: msg.ClientState) -> None:
-        sends, happened = self.membership.state(client_id, message)
-        self._perform_membership(sends, happened)
-
-    def _answer_probe(self, topic: Topic, probe: msg.Probe) -> None:
-        for address, answer in answers(topic, probe, self.instance, self.membership, time.time()):
-            if isinstance(answer, msg.AggregatorState):
-                self.presence.say_online(answer.echo)
-            else:
-                self.publish(str(address), encode(answer))
-
-    def _on_aggregator_frame(self, topic: Topic, message: msg.Message) -> None:
-        if isinstance(message, msg.AggregatorState) and message.instance != self.instance:
-            self._on_other_aggregator(message)
-        elif isinstance(message, msg.AggregatorState) and not message.online:
-            self.presence.say_online()  # our own last will, of a connection that is over
         elif isinstance(message, Manifest) and message.digest == topic.digest:
             self.models.found(topic.digest, message, self.federation.base)
+        elif isinstance(message, msg.Progress):
+            self.view.show(
+                seen.TrainingAdvanced(topic.client, message.round_number, message.fraction, message.loss)
+            )
+        elif isinstance(message, msg.Decline):
+            self.view.show(seen.ClientDeclined(topic.client, message.round_number, message.reason))
+            self.happened(ev.ClientDeclined(topic.client, message.round_number, message.reason))
+        elif isinstance(message, msg.Scored):
+            self.happened(
+                ev.ModelScored(topic.client, message.round_number, message.base, dict(message.metrics))
+            )
 
-    def _on_other_aggregator(self, other: msg.AggregatorState) -> None:
-        """Of two that claimed the job, the one with the smaller instance keeps it; a late will is overwritten."""
-        if other.online and other.instance < self.instance:
-            self.ended = AccessRefused(f"another aggregator has taken over job {self.job!r}")
-            return
-        self.presence.say_online()
+    def command(self, command: msg.Command) -> None:
+        self._drain()  # what came before it comes before it
+        if command.action == msg.LAUNCH:
+            raise ConfigError(
+                "a run is under way: stop it first"
+                if self.stays
+                else "this aggregator was not started with --wait"
+            )
+        if self.federation.over:
+            raise ConfigError(
+                f"the run is {self.federation.phase.value}: nothing can be asked of it any more"
+            )
+        if command.action == msg.STOP:
+            self.stopped = True
+        elif command.action == msg.EVICT:
+            self.station.evict(command.client)
+        else:
+            asked = ASKED[command.action](command)
+            if objection := self.federation.objection(asked):
+                raise ConfigError(objection)
+            self.happened(asked)
+        self._drain()
+        self.station.bulletin.hurry()
 
     # --- effects ------------------------------------------------------------------------------------------------
-
-    def _perform_membership(self, sends: list[Send], happened: list[ev.Event]) -> None:
-        for send in sends:
-            if isinstance(send.message, msg.Refusal):
-                self.view.show(seen.ClientRefused(send.client_id, send.message.reason))
-            self._send(send.client_id, send.message)
-        for event in happened:
-            if isinstance(event, ev.ClientReady):
-                device = self.membership.members[event.client_id].device
-                self.view.show(seen.ClientJoined(event.client_id, event.num_examples, device))
-            elif isinstance(event, ev.ClientGone) and event.client_id in self.federation.present:
-                known = self.membership.members.get(event.client_id)
-                self.view.show(seen.ClientLeft(event.client_id, known.state if known else msg.LOST))
-                self.receiving.gone(event.client_id)
-            self._happened(event)
-
-    def _send(self, client_id: str, message: msg.Message) -> None:
-        self.publish(str(Topic(self.job, Kind.CONTROL, client=client_id)), encode(message))
 
     def _apply(self, effects: list[ev.Effect]) -> None:
         """Perform effects in order; each kind has one method. A round's updates are kept in one commit, before any
@@ -353,7 +312,7 @@ class Server:
             PERFORM[type(effect)](self, effect)
 
     def _keep_round(self, effect: ev.KeepRound) -> None:
-        self._told.clear()
+        self.station.round_begins()
         self.run_dir.journal.keep_round(effect, datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
         rounds = self.federation.config.rounds
         self.view.show(seen.RoundOpened(effect.number, rounds, effect.cohort, effect.attempt, effect.quorum))
@@ -370,12 +329,12 @@ class Server:
         self.receiving.answer(effect)
 
     def _perform_announce(self, effect: ev.Announce) -> None:
-        self.presence.announce(effect.state)
+        self.station.presence.announce(self._shown(effect.state))
         if effect.state.phase == msg.WAITING:
             self._tell_waiting()
 
     def _tell_waiting(self) -> None:
-        if self.federation.phase is Phase.WAITING:
+        if self.federation.phase is Phase.WAITING and not self.federation.wishes.paused:
             self.view.show(seen.WaitedForClients(len(self.federation.present), self.federation.needed))
 
     def _aggregate(self, effect: ev.Aggregate) -> None:
@@ -386,13 +345,13 @@ class Server:
         for client_id, transfer, round_number in self.receiving.intake.open_transfers():
             too_old = round_number + self.federation.config.max_staleness <= effect.round_number
             if too_old and (client_id, transfer) not in accepted:
-                self._happened(ev.UpdateRefused(client_id, transfer, msg.LATE, answered=False))
+                self.happened(ev.UpdateRefused(client_id, transfer, msg.LATE, answered=False))
         self.models.begin_fold(effect)
 
     def _on_folded(self, folded: Folded) -> None:
         if folded.manifest is None:
             raise folded.error or AssertionError("a fold ended with nothing")
-        self._happened(ev.Aggregated(folded.round_number, self.models.folded(folded.manifest)))
+        self.happened(ev.Aggregated(folded.round_number, self.models.folded(folded.manifest)))
 
     def _adopt_model(self, effect: ev.AdoptModel) -> None:
         self.run_dir.journal.adopt(effect.round_number, effect.digest)
@@ -400,7 +359,7 @@ class Server:
 
     def _evaluate(self, effect: ev.Evaluate) -> None:
         if self.scoring is None:
-            self._happened(ev.Evaluated(effect.round_number, None))
+            self.happened(ev.Evaluated(effect.round_number, None))
             return
         self._evaluating = effect.round_number
         model = str(self.run_dir.model_path(effect.digest))
@@ -409,15 +368,15 @@ class Server:
     def _on_reply(self, reply: Reply) -> None:
         if isinstance(reply, Evaluated):
             self.view.show(seen.Evaluated(self._evaluating, reply.metrics))
-            self._happened(ev.Evaluated(self._evaluating, self.recording.scores(self._evaluating, reply)))
+            self.happened(ev.Evaluated(self._evaluating, self.recording.scores(self._evaluating, reply)))
         elif isinstance(reply, Failed):
             self.view.show(seen.Warned(f"central evaluation failed ({reply.kind}): {reply.message}"))
             if reply.request == "Evaluate":
-                self._happened(ev.Evaluated(self._evaluating, None))
+                self.happened(ev.Evaluated(self._evaluating, None))
 
     def _keep_record(self, effect: ev.KeepRecord) -> None:
-        self.recording.holdings = self.membership.holdings()
-        self.recording.keep(effect.record, self.bytes_down, self.bytes_up)
+        self.recording.holdings = self.station.membership.holdings()
+        self.recording.keep(effect.record, self.station.bytes_down, self.station.bytes_up)
 
     def _keep_best(self, effect: ev.KeepBest) -> None:
         self.recording.keep_best(effect.best)
@@ -436,6 +395,13 @@ class Server:
         if effect.reason:
             self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
+    def _stop(self, effect: ev.Stop) -> None:
+        self.stopped = True
+
+    def _keep_rounds(self, effect: ev.KeepRounds) -> None:
+        self.run_dir.keep_rounds(effect.rounds)
+        self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
+
     def _fail(self, effect: ev.Fail) -> None:
         self.ended = QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
 
@@ -444,7 +410,7 @@ class Server:
     def linger(self, patience_s: float = FAREWELL_S) -> None:
         """After the last round: let the edges fetch the final model and leave, while we still answer."""
         until = time.monotonic() + patience_s
-        while self.federation.present and time.monotonic() < until and not self.stop_requested:
+        while self.federation.present and time.monotonic() < until and not self.station.stop_requested:
             self.step()
 
     def farewell(self) -> list[tuple[str, bytes, bool]]:
@@ -452,7 +418,7 @@ class Server:
         state = self.federation.state()
         if not self.finished:
             state = dataclasses.replace(state, phase=msg.STOPPED)
-        return self.presence.farewell(state)
+        return self.station.presence.farewell(state)
 
 
 PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {
@@ -466,7 +432,9 @@ PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {
     ev.KeepRecord: Server._keep_record,
     ev.KeepBest: Server._keep_best,
     ev.Abandon: Server._abandon,
+    ev.KeepRounds: Server._keep_rounds,
     ev.Finish: Server._finish,
+    ev.Stop: Server._stop,
     ev.Fail: Server._fail,
 }
 """Every effect and the method that performs it."""

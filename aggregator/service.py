@@ -47,7 +47,7 @@ def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, vie
         view.close()
 
 
-def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.Finished:
+def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.Finished | seen.Stopped:
     from aggregator.local_broker import find_or_start
 
     new = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]

@@ -2,7 +2,7 @@
 
 Metrics that begin with ``eval_`` are *figures*: of the round's base model, before it was trained, on patients whom the
 site holds out (federated evaluation). They come with an update, or alone from a client that only scores. All others
-are of a client's training. Clients choose names and values: both are bounded here.
+are of a client's training, but for the times it took (round_times.py). Clients choose names and values: both are bounded here.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from aggregator.round_times import TIMES
 from aggregator.strategy import MAX_METRICS, weighted_metrics
 from fl_protocol.messages import FIGURE, figures_of
 
@@ -43,7 +44,10 @@ def client_means(reports: Sequence[Report]) -> dict[str, float]:
     A client's weight in the figures is at most its num_examples, which it cannot make up: it declared them before.
     """
     trained = [
-        (each.num_examples, {k: v for k, v in each.metrics.items() if not k.startswith(FIGURE)})
+        (
+            each.num_examples,
+            {k: v for k, v in each.metrics.items() if not k.startswith(FIGURE) and k not in TIMES},
+        )
         for each in reports
     ]
     scored = [(_weight(each), _figures(each)) for each in reports if each.fresh]

@@ -6,43 +6,32 @@ import errno
 import os
 import queue
 import secrets
-import signal
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from aggregator import console as seen
+from aggregator.claim import on_duty
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.metrics_page import MetricsPage
 from aggregator.restoring import make_whole
 from aggregator.rundir import BEST, GLOBAL, RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
+from aggregator.station import Station
 from aggregator.strategy import Strategy
-from fl_protocol import messages as msg
-from fl_protocol import topics
-from fl_protocol.codec import decode, encode
-from fl_protocol.errors import (
-    AccessRefused,
-    BrokerUnavailable,
-    ConfigError,
-    DecodeError,
-    HilumError,
-)
+from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
 from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
-from fl_protocol.topics import AGGREGATOR, Kind, Topic
-from fl_protocol.transport import BrokerOptions, Connected, Disconnected, MqttTransport, Received, Will
+from fl_protocol.transport import BrokerOptions
 from fl_tasks.folder import is_phantoms
-from fl_tasks.jobs import DATA, DISK, EVAL, DataOptions, Failed, Initialise, Initialised
+from fl_tasks.jobs import DATA, DISK, EVAL, DataOptions, Failed, Initialise, Initialised, Reply
 from fl_tasks.process import TaskProcess
 
-CLAIM_S = 3.0
 INITIALISE_S = 600.0
 BAD_DISK = FULL_DISK | {errno.EROFS, errno.EIO}
 
@@ -63,37 +52,33 @@ class RunSettings:
     connect_timeout_s: float = 30.0
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
     page: MetricsPage | None = None
+    stays: bool = False
+    """Whether there is to be another run after this one."""
 
 
-def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished:
+def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished | seen.Stopped:
     """Run a federation to its end, or resume one. Raises a HilumError that says why it cannot."""
     inbox: queue.Queue[Any] = queue.Queue(INBOX_FRAMES)
+    station = Station(settings.job, secrets.token_hex(8), view, inbox)
+    with prepared(settings, station, inbox) as server:
+        _serve(server, broker, settings.connect_timeout_s or float("inf"))
+        return ended(server)
+
+
+@contextmanager
+def prepared(settings: RunSettings, station: Station, replies: queue.Queue[Any]) -> Iterator[Server]:
+    """The run of ``settings``, begun or gone on with, ready to be served; let go of at the end.
+
+    The task process answers into ``replies`` until it is ready, and from then on into the station's inbox.
+    """
     folder = RunDirectory(settings.out, fresh=settings.fresh)
-    tasks = TaskProcess(
-        device=settings.device, plugin=settings.plugin, deliver=partial(inbox.put, timeout=0.2)
-    )
+    deliver = _Switch(replies)
+    tasks = TaskProcess(device=settings.device, plugin=settings.plugin, deliver=deliver)
     try:
-        base = _base_model(settings, folder, tasks, inbox, view)
-        config, job = settings.config, settings.job
-        folder.write_json("config.json", settings.effective | _synthetic(settings))
-        folder.write_rounds(folder.journal.each_record())
-        federation = Federation(config, base, folder.journal.each_record())
-        scoring = None
-        if settings.eval_data is not None:
-            cache = str(folder.path / "cache")
-            data = DataOptions(config.task, settings.eval_data, config.image_size, cache, role=EVAL)
-            scoring = Scoring(tasks, data)
-        else:
-            tasks.stop()
-        server = Server(
-            job, secrets.token_hex(8), folder, federation, settings.strategy, view, scoring, inbox
-        )
-        if settings.page is not None:
-            settings.page.begin(folder.journal.each_record())
-            server.watcher = settings.page.look
-        _tell_resumed(folder, federation, view)
-        _serve(server, broker, inbox, settings.connect_timeout_s or float("inf"))
-        return finished(folder.path, federation)
+        base = _base_model(settings, folder, tasks, replies, station.view)
+        server = _server(settings, station, folder, base, tasks)
+        deliver.to = station.inbox
+        yield server
     except (OSError, sqlite3.OperationalError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_DISK:
             raise
@@ -104,6 +89,47 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.F
     finally:
         tasks.stop()
         folder.close()
+
+
+class _Switch:
+    """Where a task process's replies go."""
+
+    def __init__(self, to: queue.Queue[Any]) -> None:
+        self.to = to
+
+    def __call__(self, reply: Reply) -> None:
+        self.to.put(reply, timeout=0.2)
+
+
+def _server(
+    settings: RunSettings, station: Station, folder: RunDirectory, base: str, tasks: TaskProcess
+) -> Server:
+    config = replace(settings.config, rounds=folder.rounds_for(settings.config.rounds))
+    added = {"rounds": {"value": config.rounds, "source": "operator"}}
+    more = added if config.rounds != settings.config.rounds else {}
+    folder.write_json("config.json", settings.effective | _synthetic(settings) | more)
+    folder.write_rounds(folder.journal.each_record())
+    federation = Federation(config, base, folder.journal.each_record())
+    scoring = None
+    if settings.eval_data is not None:
+        cache = str(folder.path / "cache")
+        data = DataOptions(config.task, settings.eval_data, config.image_size, cache, role=EVAL)
+        scoring = Scoring(tasks, data)
+    else:
+        tasks.stop()
+    server = Server(station, folder, federation, settings.strategy, scoring, stays=settings.stays)
+    if settings.page is not None:
+        settings.page.begin(folder.journal.each_record())
+        server.watcher = settings.page.look
+    _tell_resumed(folder, federation, station.view)
+    return server
+
+
+def ended(server: Server) -> seen.Finished | seen.Stopped:
+    """How a run that did not fail came to its end."""
+    if server.stopped:
+        return seen.Stopped(server.rounds_done)
+    return finished(server.run_dir.path, server.federation)
 
 
 def finished(path: Path, federation: Federation) -> seen.Finished:
@@ -204,112 +230,11 @@ def _name_model(folder: RunDirectory, draft: Path, *, control_variates: bool) ->
     return digest
 
 
-# --- the claim and the service ------------------------------------------------------------------------------------
-
-
-def _serve(
-    server: Server, broker: BrokerOptions, inbox: queue.Queue[Any], connect_timeout_s: float
-) -> None:  # fmt: skip
-    will = Will(server.presence.topic, server.presence.last_words)
-    client_id = f"{AGGREGATOR}-{server.job[:32]}-{server.instance[:8]}"
-    with _stopped_by_signals(server) as caught:
-        transport = MqttTransport(broker, client_id, None, partial(inbox.put, timeout=0.2))
-        _claim(transport, server, inbox, broker, connect_timeout_s)
-        transport.close()
-        transport = MqttTransport(broker, client_id, will, partial(inbox.put, timeout=0.2))
-        transport.start()
-        try:
-            connected = _await(inbox, Connected, time.monotonic() + connect_timeout_s, broker, server)
-            server.serve(transport, connected)
+def _serve(server: Server, broker: BrokerOptions, connect_timeout_s: float) -> None:
+    try:
+        with on_duty(server.station, broker, connect_timeout_s) as connected:
+            server.serve(connected)
             if server.finished:
                 server.linger()
-        finally:
-            farewell = () if isinstance(server.ended, AccessRefused) else server.farewell()
-            transport.close(farewell)
-            server.models.await_fold()
-        if caught:
-            raise KeyboardInterrupt if caught[0] == signal.SIGINT else SystemExit(0)
-
-
-@contextmanager
-def _stopped_by_signals(server: Server) -> Iterator[list[int]]:
-    """SIGINT and SIGTERM end the loop after the step it is in; a second one ends the process as usual."""
-    caught: list[int] = []
-
-    def handler(number: int, _frame: object) -> None:
-        caught.append(number)
-        server.stop_requested = True
-        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-
-    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield caught
     finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-def _claim(
-    transport: MqttTransport, server: Server, inbox: queue.Queue[Any], broker: BrokerOptions, connect_timeout_s: float
-) -> None:  # fmt: skip
-    """Ask on the broker whether somebody serves this job. Raises AccessRefused if a living aggregator answers.
-
-    Our own question comes back to us behind whatever is retained, so nobody has to guess how long to wait; only
-    if somebody is said to be online (who may have died unnoticed) is an answer waited for, CLAIM_S at most.
-    """
-    transport.start()
-    until = time.monotonic() + connect_timeout_s
-    _await(inbox, Connected, until, broker, server)
-    mine = Topic(server.job, Kind.CONTROL, client=AGGREGATOR)
-    transport.subscribe([str(Topic(server.job, Kind.AGG)), str(mine)])
-    transport.publish(str(mine), encode(msg.Probe(server.instance)))
-    until, online = time.monotonic() + 2 * CLAIM_S, False
-    try:
-        while time.monotonic() < until and not server.stop_requested:
-            frame = _await(inbox, Received, until, broker, server)
-            message = _decoded(frame)
-            if isinstance(message, msg.AggregatorState):
-                if message.echo == server.instance:
-                    raise AccessRefused(
-                        f"another aggregator is serving job {server.job!r} on {broker.where}: stop it, or use --job"
-                    )
-                online = message.online
-            elif isinstance(message, msg.Probe) and message.instance == server.instance:
-                if not online:
-                    return
-                until = time.monotonic() + CLAIM_S
-    except BrokerUnavailable as silence:
-        if not online or isinstance(silence, AccessRefused):
-            raise
-    finally:
-        if server.stop_requested:
-            transport.close()
-            raise KeyboardInterrupt
-
-
-def _decoded(frame: Received) -> msg.Message | None:
-    try:
-        return decode(frame.payload, topics.parse(frame.topic).kind)
-    except DecodeError:
-        return None
-
-
-def _await(
-    inbox: queue.Queue[Any], wanted: type[Any], until: float, broker: BrokerOptions, server: Server
-) -> Any:  # fmt: skip
-    """The next item of a kind. Raises what a fatal Disconnected carries, or BrokerUnavailable after ``until``."""
-    reason = "no answer"
-    while (left := until - time.monotonic()) > 0 and not server.stop_requested:
-        try:
-            item = inbox.get(timeout=min(left, 0.5))
-        except queue.Empty:
-            continue
-        if isinstance(item, wanted):
-            return item
-        if isinstance(item, Disconnected):
-            if item.fatal is not None:
-                raise item.fatal
-            reason = item.reason
-    if server.stop_requested:
-        raise KeyboardInterrupt
-    raise BrokerUnavailable(f"no MQTT broker at {broker.where} ({reason}): start one, or check --broker")
+        server.models.await_fold()

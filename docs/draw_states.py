@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from aggregator import federation
+from aggregator.phase import Phase
 from edge_client import link, session
 
 DESIGN = Path(__file__).parent / "design.md"
@@ -20,7 +21,7 @@ def federation_states() -> str:
     for (begin, event), move in federation.TRANSITIONS.items():
         for end in move.to - {begin}:
             ways[begin.value, end.value].append(event.__name__)
-    order = [phase.value for phase in federation.Phase]
+    order = [phase.value for phase in Phase]
     lines = ["```mermaid", "stateDiagram-v2", "    [*] --> waiting"]
     for first, then in sorted(ways, key=lambda way: (order.index(way[0]), order.index(way[1]))):
         lines.append(f"    {first} --> {then}: {', '.join(sorted(ways[first, then]))}")

@@ -238,6 +238,8 @@ class StartTraining:
     """Answered by TrainingProgressed and then UpdateKept or WorkFailed."""
 
     assignment: Assignment
+    fetch_s: float = field(default=0.0, compare=False)
+    """How long the base model took to come."""
 
 
 @dataclass(frozen=True)

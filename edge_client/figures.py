@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from edge_client.events import Update
-from fl_protocol.messages import figures_of
+from fl_protocol.messages import FETCH_TIME, TRAIN_TIME, figures_of
 
 LOCAL_STEPS = "local_steps"
 """No measure of a model: it follows from num_examples and the plan, which the aggregator has, and FedNova needs it."""
+
+NO_MEASURE = (LOCAL_STEPS, FETCH_TIME, TRAIN_TIME)
 
 
 @dataclass
@@ -26,7 +28,7 @@ class Figures:
         """The update as it leaves."""
         if not self.private:
             return update
-        kept = {name: value for name, value in update.metrics.items() if name == LOCAL_STEPS}
+        kept = {name: value for name, value in update.metrics.items() if name in NO_MEASURE}
         return replace(update, metrics=kept)
 
     def note(self, round_number: int, metrics: Mapping[str, float]) -> dict[str, float]:

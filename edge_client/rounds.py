@@ -32,6 +32,7 @@ class Assignment:
     plan: Plan = field(hash=False)
     scores: bool = True
     trains: bool = True
+    run_id: str | None = None
 
     @property
     def key(self) -> Key:
@@ -49,7 +50,7 @@ def assignment_of(state: RoundState | None, client: str) -> Assignment | None:
     plan = replace(state.plan, seed=training_seed(state.plan.seed, state.round_number, client))
     return Assignment(
         state.round_number, state.attempt, state.base, state.task, state.model, state.image_size, plan,
-        scores=scores, trains=trains,
+        scores=scores, trains=trains, run_id=state.run_id,
     )  # fmt: skip
 
 

@@ -125,6 +125,8 @@ class Session:
         self._unsent = 0
         self._aggregator = ""
         self._progress_at = float("-inf")
+        self._taken_up_at = 0.0
+        self._run_id: str | None = None
         self._told_round: Key | None = None
 
     # --- the machine --------------------------------------------------------------------------------------
@@ -217,11 +219,22 @@ class Session:
         if not self._newest.takes(event):
             return []
         before, self.round = self.round, event
+        known_run, self._run_id = self._run_id, event.run_id or self._run_id
+        if known_run not in (None, self._run_id):
+            return self._begin_anew()
         last = event.last
         known = before.last.round_number if before and before.last else None
         if before is None or last is None or last.round_number == known:
             return []
         return [Tell(notices.RoundEnded(last.round_number, last.outcome, last.metrics))]
+
+    def _begin_anew(self) -> list[Effect]:
+        """Another run: its rounds may have the numbers, and the base, of those we answered; what we did was for them."""
+        self._answered.clear()
+        self.figures.scored = self._told_round = None
+        idle = self.work in (Work.UNPREPARED, Work.PREPARING)
+        stopped = [] if idle else self._stop_work()
+        return [*stopped, *self.outbox.drop(), *self.outbox.end_parting()]
 
     def _cancelled(self, event: Cancel, now: float) -> list[Effect]:
         busy_with = self._busy_with
@@ -306,7 +319,7 @@ class Session:
             return []
         if not wanted.trains and (self.figures.private or self.figures.scored == wanted.key):
             return []
-        self._doing, self.work = wanted, Work.FETCHING
+        self._doing, self.work, self._taken_up_at = wanted, Work.FETCHING, now
         effects: list[Effect] = []
         if wanted.trains and self._told_round != wanted.key and self.round is not None:
             self._told_round = wanted.key
@@ -334,8 +347,8 @@ class Session:
         if self.library.has(doing.base):
             self.work = Work.TRAINING if doing.trains else Work.SCORING
             self._progress_at = now + PROGRESS_EVERY_S
-            start = StartTraining(doing) if doing.trains else StartScoring(doing)
-            return [*self.library.want(None, now), start]
+            training = StartTraining(doing, now - self._taken_up_at)
+            return [*self.library.want(None, now), training if doing.trains else StartScoring(doing)]
         if self.library.is_broken(doing.base):
             why = "the model that the broker retains does not match its digest"
             return self._decline(why) if doing.trains else self._scored({})

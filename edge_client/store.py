@@ -2,7 +2,7 @@
 
 models/<digest>.safetensors      whole and true
 models/<digest>.part             on its way; what is true in it is found by hashing, not by notes beside it
-outbox/<round>-<base>-<attempt>.safetensors, outbox/update.json
+outbox/<round>-<base>-<attempt>-<run>.safetensors, outbox/update.json
 kept/<job>/                      what this site keeps of accepted rounds (kept.py)
 cache/                           resized images, the task process's own
 lock
@@ -141,7 +141,8 @@ class Store:
 
     def update_path(self, work: Assignment) -> Path:
         """Where the update of ``work`` goes."""
-        return self.outbox / f"{work.round_number}-{work.base[:16]}-{work.attempt}{SUFFIX}"
+        run = f"-{work.run_id[:16]}" if work.run_id else ""
+        return self.outbox / f"{work.round_number}-{work.base[:16]}-{work.attempt}{run}{SUFFIX}"
 
     def keep_update(self, work: Assignment, num_examples: int, metrics: dict[str, float]) -> Update:
         """Note what is needed to offer the finished update of ``work``, also after a restart."""

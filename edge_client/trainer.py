@@ -11,6 +11,7 @@ from edge_client import events as ev
 from edge_client.kept import Kept, pending_of
 from edge_client.site import Site
 from edge_client.store import Store, raise_unless_full
+from fl_protocol.messages import FETCH_TIME, TRAIN_TIME
 from fl_tasks import jobs
 from fl_tasks.process import TaskProcess
 
@@ -29,7 +30,7 @@ class Trainer:
         self._process = TaskProcess(
             device=site.device, plugin=site.plugin, threads=site.threads, deliver=deliver
         )
-        self._trainings: dict[str, ev.StartTraining] = {}
+        self._trainings: dict[str, tuple[ev.StartTraining, float]] = {}
         self._idle_since = time.monotonic()
 
     # --- what it is asked ---------------------------------------------------------------------------------
@@ -40,7 +41,7 @@ class Trainer:
     def train(self, effect: ev.StartTraining) -> None:
         work = effect.assignment
         out = str(self.store.update_path(work))
-        self._trainings[out] = effect
+        self._trainings[out] = effect, time.monotonic()
         keeps = work.plan.control_variates or work.plan.local_norms
         kept = self.kept.begin(work.round_number) if keeps else None
         self._process.submit(
@@ -105,11 +106,12 @@ class Trainer:
         return ev.TrainingProgressed(reply.round_number, reply.fraction, reply.loss)
 
     def _trained(self, reply: jobs.Trained) -> ev.Event | None:
-        started = self._trainings.pop(reply.out, None)
+        started, since = self._trainings.pop(reply.out, (None, 0.0))
         if started is None:
             return None
+        took = {FETCH_TIME: round(started.fetch_s, 3), TRAIN_TIME: round(time.monotonic() - since, 3)}
         try:
-            update = self.store.keep_update(started.assignment, reply.num_examples, reply.metrics)
+            update = self.store.keep_update(started.assignment, reply.num_examples, reply.metrics | took)
         except OSError as error:
             raise_unless_full(error)
             return ev.WorkFailed(reply.round_number, f"the update cannot be kept: {error.strerror}")

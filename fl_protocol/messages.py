@@ -21,6 +21,8 @@ MAX_EVALUATORS = 1_000
 """So that a round with the largest cohort still fits a frame."""
 FIGURE = "eval_"
 """Begins the names of metrics that are of the global model, measured on patients whom the site holds out."""
+FETCH_TIME, TRAIN_TIME = "fetch_s", "train_s"
+"""Metrics that are no measure of a model: seconds an edge took to have a round's base model, and to train it."""
 READY, PREPARING, TRAINING, UPLOADING, FETCHING = "ready", "preparing", "training", "uploading", "fetching"
 SCORING = "scoring"
 LOST, LEFT = "lost", "left"
@@ -112,6 +114,8 @@ class RoundState:
     """Refusals of all kinds in the round under way; like ``accepted`` it may lag some seconds behind."""
     instance: str | None = bounded(maybe(instance_text), default=None)
     """The aggregator's process."""
+    run_id: str | None = bounded(maybe(instance_text), default=None)
+    """Of the run, whatever its name: another one begins anew, with rounds of the same numbers and perhaps one base."""
     seq: int = bounded(whole(0), default=0)
     """Counts up with all that ``instance`` says, so that what comes late is known for old."""
 

@@ -140,6 +140,30 @@ def test_a_refusal_is_told_once_per_kind_of_topic(secure: Broker) -> None:
         assert site.next(Undelivered).topic == f"{JOB}/pub/agg"
 
 
+def test_a_site_neither_reads_nor_writes_what_is_for_operators(secure: Broker) -> None:
+    filters = [f"{JOB}/op/#", f"{JOB}/op/run", f"{JOB}/pub/round"]
+    commands = [f"{JOB}/op/command"]
+    with (
+        member(secure, "aggregator", filters=commands) as aggregator,
+        member(secure, "site-a", filters=filters) as site,
+    ):
+        aggregator.next(Connected)
+        site.next(Connected)
+        for topic in ("op/command", "op/answer", "op/run", "op/round/1"):
+            site.transport.publish(f"{JOB}/{topic}", b"from a site")
+            assert site.next(Undelivered).topic == f"{JOB}/{topic}"
+        for topic in ("op/run", "op/round/1", "op/answer", "pub/round"):
+            aggregator.transport.publish(f"{JOB}/{topic}", b"x", retain=True)
+        assert [message.topic for message in site.receive_until(f"{JOB}/pub/round")] == [f"{JOB}/pub/round"]
+        with member(secure, "operator", filters=[f"{JOB}/op/#"]) as operator:
+            operator.next(Connected)
+            assert set(operator.receive(3)) == {f"{JOB}/op/run", f"{JOB}/op/round/1", f"{JOB}/op/answer"}
+            operator.transport.publish(f"{JOB}/op/command", b"from an operator")
+            assert aggregator.next(Received).payload == b"from an operator", "the site's did not come"
+            operator.transport.publish(f"{JOB}/op/run", b"x")
+            assert "Not authorized" in operator.next(Undelivered).reason
+
+
 def test_an_operator_reads_and_does_not_write(secure: Broker) -> None:
     with member(secure, "aggregator", filters=["fl/#"]) as aggregator:
         aggregator.next(Connected)

@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 from aggregator import events as ev
 from aggregator.best import EarlyStop
 from aggregator.cohort import Share
-from aggregator.federation import Phase
+from aggregator.phase import Phase
 from aggregator.round import Update
 from fl_protocol import messages as msg
 from fl_protocol.codec import decode, encode
@@ -112,7 +112,7 @@ class FederationMachine(RuleBasedStateMachine):
         self.present: dict[str, int] = {}
         self.todo: list[ev.Event] = []
         self.held_over: dict[tuple[str, int], str] = {}
-        self.ended = False
+        self.ended = self.stopped = self.paused = self.stopping = False
         self.federation = self.disk.federation(self.config)
         self._perform(self.federation.start(self.now, self.disk.open))
 
@@ -137,6 +137,7 @@ class FederationMachine(RuleBasedStateMachine):
     def _keep_round(self, effect: ev.KeepRound) -> None:
         before = self.open
         assert effect.number == len(self.disk.records) + 1
+        assert not self.paused and not self.stopping, "an operator wants no further round"
         assert effect.base == self.models[-1]
         assert 1 <= effect.quorum <= len(effect.cohort)
         assert effect.quorum == (self.config.quorum.count or effect.quorum)
@@ -252,6 +253,15 @@ class FederationMachine(RuleBasedStateMachine):
         assert bool(effect.reason) == (len(self.disk.records) < self.config.rounds)
         self.ended = True
 
+    def _stop(self, effect: ev.Stop) -> None:
+        assert self.stopping and self.federation.phase is Phase.STOPPED
+        assert not self.todo, "what was begun is ended first"
+        self.stopped = True
+
+    def _keep_rounds(self, effect: ev.KeepRounds) -> None:
+        assert effect.rounds > self.config.rounds
+        self.config = replace(self.config, rounds=effect.rounds)
+
     def _fail(self, effect: ev.Fail) -> None:
         assert self.disk.records[-1]["outcome"] == "abandoned"
         self.ended = True
@@ -267,6 +277,26 @@ class FederationMachine(RuleBasedStateMachine):
     def leaves(self, client: str) -> None:
         self.present.pop(client, None)
         self._handle(ev.ClientGone(client))
+
+    @rule(client=clients)
+    def is_sent_away(self, client: str) -> None:
+        self.present.pop(client, None)
+        self._handle(ev.ClientEvicted(client))
+        if self.federation.round:
+            assert client not in self.federation.round.waited_for
+
+    @rule(
+        asked=st.sampled_from([ev.Paused(), ev.Resumed(), ev.Resumed(), ev.LastRoundSet(), ev.RoundsAdded(1)])
+    )
+    def an_operator_wants(self, asked: ev.Asked) -> None:
+        if self.federation.objection(asked):
+            assert self._handle(asked) == []
+            return
+        if isinstance(asked, ev.Resumed):
+            self.paused = self.stopping = False
+        self.paused = self.paused or isinstance(asked, ev.Paused)
+        self.stopping = self.stopping or isinstance(asked, ev.LastRoundSet)
+        assert self._handle(asked), "it is announced"
 
     @rule(
         client=clients, try_number=st.integers(0, 1), num_examples=st.sampled_from([0, 1, 10, 1000]),
@@ -323,7 +353,7 @@ class FederationMachine(RuleBasedStateMachine):
         ahead = current.number if collecting and current is not None else self._newest + 1
         if not 1 <= number < ahead:
             return msg.REJECTED
-        over = self.ended or ahead > self.config.rounds
+        over = self.ended or self.stopped or ahead > self.config.rounds
         if over or ahead - number > self.config.max_staleness:
             return msg.ACCEPTED if self._counts_already(client, number) else msg.LATE
         return self._verdict_on_a_late_one(update, number, base, fits=fits)
@@ -478,7 +508,7 @@ class FederationMachine(RuleBasedStateMachine):
         """Enough honest clients, and the run comes to its end in few steps."""
         if not hasattr(self, "disk"):
             return
-        if self.ended:
+        if self.ended or self.paused or self.stopping:
             self._start()
         for step in range(60 * (self.config.rounds + 1)):
             if not self.ended:
@@ -505,7 +535,9 @@ PROMISES: dict[type[Any], Callable[[FederationMachine, Any], None]] = {
     ev.KeepRecord: FederationMachine._keep_record,
     ev.KeepBest: FederationMachine._keep_best,
     ev.Abandon: FederationMachine._abandon,
+    ev.KeepRounds: FederationMachine._keep_rounds,
     ev.Finish: FederationMachine._finish,
+    ev.Stop: FederationMachine._stop,
     ev.Fail: FederationMachine._fail,
 }
 

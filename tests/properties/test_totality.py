@@ -8,7 +8,8 @@ import pytest
 
 from aggregator import events as ev
 from aggregator.cohort import Share
-from aggregator.federation import TRANSITIONS, Federation, Phase
+from aggregator.federation import TRANSITIONS, Federation
+from aggregator.phase import Phase
 from fl_protocol.codec import decode, encode
 from fl_protocol.topics import Kind
 from tests.federations import BASE, arrived, of_kind, rule
@@ -30,6 +31,10 @@ def _in(phase: Phase) -> Federation:
     if phase is Phase.WAITING:
         federation = Federation(rule(min_clients=9), BASE)
         federation.start(0.0)
+    elif phase is Phase.STOPPED:
+        federation = Federation(rule(min_clients=9), BASE)
+        federation.start(0.0)
+        federation.handle(ev.LastRoundSet(), 1.0)
     elif phase is not Phase.OPEN:
         federation.handle(
             ev.Ticked() if phase is Phase.FAILED else arrived("a"), 60.0 * (phase is Phase.FAILED)
@@ -59,6 +64,8 @@ EVENTS: list[ev.Event] = [
     *(ev.Aggregated(number, digest_of("m")) for number in (0, 1, 2)),
     *(ev.Evaluated(number, metrics) for number in (0, 1, 2) for metrics in (None, {}, {"loss": float("nan")})),
     ev.Ticked(),
+    *(ev.ClientEvicted(client) for client in "abx"),
+    ev.Paused(), ev.Resumed(), ev.LastRoundSet(), ev.RoundsAdded(1), ev.RoundsAdded(10**8),
 ]  # fmt: skip
 
 

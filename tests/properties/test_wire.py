@@ -59,7 +59,7 @@ BY_NAME: dict[str, st.SearchStrategy[Any]] = {
     "accepted": st.integers(0, 10_000), "stragglers": st.integers(0, 10_000), "quorum": st.integers(0, 10_000),
     "min_clients": st.integers(0, 10_000), "max_staleness": st.integers(0, 10**6),
     "evaluators": st.none() | st.lists(names, max_size=5).map(tuple), "scored_round": st.integers(0, 10**9),
-    "accepts": st.lists(st.sampled_from(msg.ACTIONS), max_size=3).map(tuple), "id": instances,
+    "accepts": st.lists(st.sampled_from(msg.ACTIONS), max_size=3).map(tuple), "id": instances, "run_id": st.none() | instances,
     "action": st.sampled_from(msg.ACTIONS), "first": st.integers(0, 10**7), "newest": st.integers(0, 10**7),
 }  # fmt: skip
 BY_TYPE: dict[str, st.SearchStrategy[Any]] = {

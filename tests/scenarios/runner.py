@@ -8,6 +8,9 @@
     update a again        late a 1               another update of its; its update for round 1
     nan a                 rubbish a              its update is not finite; it sends what is no frame
     decline a no data                            it will send nothing
+    pause                 resume                 an operator wants no further round; wants the run to go on
+    finish-round          more 2                 wants it to stop when the round has ended; two rounds more
+    evict a                                      sends a client away
     fold                  score 0.91             the next model is on disk; its AUROC is known
     +30s                                         time passes
     restart [rounds=3]                           the process is killed and goes on from its journal
@@ -122,11 +125,14 @@ class Play:
 
     def _announce(self, effect: ev.Announce) -> str:
         state = effect.state
+        why = f", {state.reason}" if state.reason else ""
         if state.phase == msg.WAITING:
-            return f"announce: {state.round_number} of {state.rounds} rounds done, waiting for {state.min_clients} clients"
+            waits = why or f", waiting for {state.min_clients} clients"
+            return f"announce: {state.round_number} of {state.rounds} rounds done{waits}"
         if state.phase == msg.OPEN:
-            return f"announce: round {state.round_number} is open, {state.accepted} of {len(state.cohort)} accepted"
-        return f"announce: {state.phase}" + (f", {state.reason}" if state.reason else "")
+            accepted = f"{state.accepted} of {len(state.cohort)} accepted"
+            return f"announce: round {state.round_number} is open, {accepted}{why}"
+        return f"announce: {state.phase}{why}"
 
     def _aggregate(self, effect: ev.Aggregate) -> str:
         folded = listed(
@@ -172,6 +178,11 @@ EVENTS: dict[str, Callable[[Play, list[str]], ev.Event]] = {
     "nan": Play._nan,
     "rubbish": lambda play, words: ev.FrameRefused(words[0], "not_msgpack"),
     "decline": lambda play, words: ev.ClientDeclined(words[0], play.number, " ".join(words[1:])),
+    "pause": lambda play, words: ev.Paused(),
+    "resume": lambda play, words: ev.Resumed(),
+    "finish-round": lambda play, words: ev.LastRoundSet(),
+    "more": lambda play, words: ev.RoundsAdded(int(words[0])),
+    "evict": lambda play, words: ev.ClientEvicted(words[0]),
     "fold": Play._fold,
     "score": Play._score,
 }
@@ -188,6 +199,8 @@ SENTENCES: dict[type[Any], Callable[[Play, Any], str]] = {
     ev.KeepBest: Play._keep_best,
     ev.Abandon: Play._abandon,
     ev.Finish: lambda play, effect: "the run is finished" + (f", {effect.reason}" if effect.reason else ""),
+    ev.KeepRounds: lambda play, effect: f"the run is to have {effect.rounds} rounds",
+    ev.Stop: lambda play, effect: "the run stops, and can be gone on with",
     ev.Fail: lambda play, effect: f"the run cannot go on: {effect.reason}",
 }
 

@@ -19,9 +19,10 @@ import pytest
 from aggregator import events as ev
 from aggregator.best import EarlyStop
 from aggregator.cohort import Share
-from aggregator.federation import Federation, Phase
+from aggregator.federation import Federation
 from aggregator.folding import fold
 from aggregator.global_models import facts_of
+from aggregator.phase import Phase
 from aggregator.pieces import SpooledUpdate
 from aggregator.round import Update
 from aggregator.rundir import BEST, RunDirectory

@@ -28,7 +28,7 @@ def test_every_event_and_every_effect_is_in_some_scenario() -> None:
     lines = text.splitlines()
     assert set(EVENTS) <= {line.split()[0] for line in lines if line and line[0] not in ">#"}
     said = {"journal: round", "journal: update", "tell", "announce", "is closed; fold", "then publish", "> score", "record", "> best: ",
-            "attempt 1 fails", "is finished", "cannot go on"}  # fmt: skip
+            "attempt 1 fails", "is finished", "cannot go on", "is to have 3 rounds", "can be gone on with"}  # fmt: skip
     assert len(said) == len(SENTENCES)
     assert all(each in text for each in said)
 

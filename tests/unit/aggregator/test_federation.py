@@ -11,7 +11,8 @@ import pytest
 from aggregator import events as ev
 from aggregator.best import Best
 from aggregator.cohort import Share
-from aggregator.federation import Federation, Phase
+from aggregator.federation import Federation
+from aggregator.phase import Phase
 from aggregator.round import MAX_REFUSALS, OpenRound
 from fl_protocol import messages as msg
 from fl_protocol.codec import decode, encode

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from aggregator import membership
-from aggregator.events import ClientGone, ClientReady
-from aggregator.membership import PING_S, Membership, Send
+from aggregator.events import ClientEvicted, ClientGone, ClientReady
+from aggregator.membership import PING_S, SENT_AWAY, Membership, Send
+from fl_protocol.errors import ConfigError
 from fl_protocol.messages import (
     CLIENT_STATES,
     LEFT,
@@ -168,3 +169,35 @@ def test_what_comes_late_of_the_same_instance_is_of_the_past() -> None:
     assert members.members["site"].can_train
     assert members.state("site", ClientState(A, LOST, seq=state_seq(2))) == ([], [ClientGone("site")])
     assert members.state("site", replace(HERE, seq=state_seq(3, 0))) == ([], [ClientReady("site", 20)])
+
+
+def test_whom_an_operator_sends_away_is_told_and_does_not_come_back() -> None:
+    members = joined()
+    assert members.evict("site") == ([Send("site", Refusal(A, SENT_AWAY))], [ClientEvicted("site")])
+    assert "site" not in members.members and members.here() == []
+    for instance in (A, B):
+        assert members.hello("site", Hello(instance), 1.0) == (
+            [Send("site", Refusal(instance, SENT_AWAY))],
+            [],
+        )
+        assert members.state("site", replace(HERE, instance=instance)) == ([], [])
+    assert members.hello("other", Hello(C), 1.0) == ([Send("other", Welcome(C))], [])
+
+
+def test_who_is_not_here_cannot_be_sent_away() -> None:
+    members = joined()
+    with pytest.raises(ConfigError, match="no client 'nobody' is here"):
+        members.evict("nobody")
+    members.evict("site")
+    with pytest.raises(ConfigError, match="no client 'site' is here"):
+        members.evict("site")
+    members.hello("gone", Hello(C), 0.0)
+    members.state("gone", ClientState(C, LEFT))
+    with pytest.raises(ConfigError, match="no client 'gone' is here"):
+        members.evict("gone")
+
+
+def test_those_who_can_train_are_known_to_a_run_that_begins_later() -> None:
+    members = joined()
+    members.hello("idle", Hello(B), 0.0)
+    assert members.here() == [ClientReady("site", 20)]

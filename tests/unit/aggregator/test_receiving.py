@@ -14,8 +14,9 @@ import pytest
 from aggregator import console as seen
 from aggregator import events as ev
 from aggregator.cohort import Share
-from aggregator.federation import Federation, Phase
+from aggregator.federation import Federation
 from aggregator.intake import Intake
+from aggregator.phase import Phase
 from aggregator.receiving import Receiving
 from aggregator.spool import Spool
 from fl_protocol import messages as msg
@@ -368,3 +369,13 @@ def test_all_three_close_the_round(agg: Aggregator) -> None:
     late = Edge("a", seed=9)
     agg.offer(late)
     assert agg.effects[-1] == ev.Answer("a", late.transfer, msg.LATE, msg.LATE)
+
+
+def test_the_time_of_an_upload_is_ours_to_say(agg: Aggregator) -> None:
+    edge = Edge("a")
+    edge.offer = replace(edge.offer, metrics={"upload_s": 1e6, "train_s": 2.0})
+    agg.offer(edge)
+    happened = agg.send(edge, *range(len(edge.chunks)))
+    (arrived,) = [event for event in happened if isinstance(event, ev.UpdateArrived)]
+    assert arrived.update.metrics["train_s"] == 2.0
+    assert 0.0 <= arrived.update.metrics["upload_s"] < 1000.0

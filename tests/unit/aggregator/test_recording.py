@@ -11,19 +11,7 @@ from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
 from tests.federations import BASE, record
 from tests.payloads import digest_of, floats, model_file
-
-
-class Shown:
-    """A view that remembers."""
-
-    def __init__(self) -> None:
-        self.events: list[seen.Event] = []
-
-    def show(self, event: seen.Event) -> None:
-        self.events.append(event)
-
-    def close(self) -> None:
-        """Nothing to take away."""
+from tests.unit.aggregator.shown import Shown
 
 
 def test_a_best_model_that_was_not_kept_is_told_and_what_lies_there_stays(tmp_path: Path) -> None:

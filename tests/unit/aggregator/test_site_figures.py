@@ -85,3 +85,8 @@ def test_whatever_clients_tell_the_means_can_be_told_on(told: list[Report]) -> N
     means = client_means(told)
     assert metrics_table(means) == means
     assert all(math.isfinite(value) for row in site_rows(told).values() for value in row.values())
+
+
+def test_how_long_a_client_took_is_no_metric_of_its_training() -> None:
+    told = {"train_loss": 0.5, "fetch_s": 1.0, "train_s": 9.0, "upload_s": 2.0}
+    assert client_means([Report("a", 10, told)]) == {"train_loss": 0.5}

@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reliability.md").read_text("utf-8")
 PACKAGES = ("aggregator", "edge_client", "fl_protocol", "fl_tasks")
 PAUSES = {
+    ("aggregator/bulletin.py", "EVERY_S"), ("aggregator/bulletin.py", "LOOK_S"),
     ("aggregator/metrics.py", "ROUND_BOUNDS_S"), ("aggregator/recording.py", "REPORT_EVERY_S"),
     ("aggregator/server.py", "LONGEST_WAIT_S"), ("aggregator/server.py", "LOOK_ABOUT_S"),
     ("aggregator/server.py", "REFRESH_S"), ("edge_client/agent.py", "IDLE_S"), ("edge_client/agent.py", "DELIVERY_S"),

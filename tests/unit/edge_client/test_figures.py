@@ -136,3 +136,14 @@ def test_scores_that_nobody_can_hear_are_not_kept() -> None:
     effects = play.hear(ev.ModelScored(1, SCORES))
     assert not sent(Scored, effects)
     assert told(effects) == ["ModelScored"]
+
+
+def test_how_long_it_took_leaves_even_a_private_site() -> None:
+    play = Play(private=True)
+    play.ready()
+    update = replace(update_of(), metrics=MEASURED | {"fetch_s": 0.5, "train_s": 9.0})
+    assert sent(Offer, play.trained(update))[0].metrics == {
+        "local_steps": 9.0,
+        "fetch_s": 0.5,
+        "train_s": 9.0,
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -589,3 +590,49 @@ def test_a_final_model_that_does_not_come_is_not_waited_for_for_ever() -> None:
     (left,) = of(ev.Leave, play.later(1))
     assert isinstance(left.error, BrokerUnavailable)
     assert "did not come" in str(left.error)
+
+
+# --- another run of one aggregator -------------------------------------------------------------------------------
+
+
+def in_run(run_id: str, number: int = 1, **changes: Any) -> RoundState:
+    return round_state(number, run_id=run_id, **changes)
+
+
+def test_a_round_of_another_run_is_trained_though_its_number_and_base_were_answered() -> None:
+    play = Play()
+    play.ready(in_run("a1"))
+    play.ack(play.trained(), ACCEPTED)
+    play.log.clear()
+    between = play.hear(in_run("a1", 1, phase=WAITING, base=None, cohort=()))
+    assert of(ev.StartTraining, between) == []
+    assert of(ev.StartTraining, play.hear(in_run("a2"))), "the same number and base, another run"
+
+
+def test_work_for_the_run_before_is_dropped_when_another_begins() -> None:
+    play = Play()
+    play.ready(in_run("a1"))
+    effects = play.hear(in_run("a2", plan=replace(PLAN, learning_rate=0.5)))
+    assert of(ev.CancelTraining, effects) and of(ev.StartTraining, effects)
+    kept = Play()
+    kept.ready(in_run("a1"))
+    kept.trained()
+    effects = kept.hear(in_run("a2"))
+    assert of(ev.DropUpdate, effects) and of(ev.StartTraining, effects)
+
+
+def test_a_restart_of_the_same_run_goes_on_with_what_was_done() -> None:
+    play = Play()
+    play.ready(in_run("a1", instance=AGG))
+    effects = play.trained()
+    assert offers(effects)
+    effects = play.hear(in_run("a1", instance=AGG2))
+    assert not of(ev.DropUpdate, effects) and not of(ev.StartTraining, effects)
+
+
+def test_how_long_a_model_took_to_come_is_told_with_the_training() -> None:
+    play = Play(disk=())
+    play.ready()
+    play.now = 4.5
+    (started,) = of(ev.StartTraining, play.hear(ev.ModelFound(MODEL.digest)))
+    assert started.fetch_s == 4.5

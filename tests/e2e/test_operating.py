@@ -1,0 +1,102 @@
+"""Those who run a federation, with real processes: what they read of it, and what they can ask for."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+
+from fl_protocol import messages as msg
+from tests.e2e.operating import Operator
+from tests.e2e.processes import Programs
+
+SLOW = {"ECHO_DELAY_S": "0.3"}
+
+
+def test_an_operator_reads_the_run_and_a_line_for_every_round(
+    programs: Programs, broker_address: str
+) -> None:
+    agg = programs.agg("--rounds", 2, "--min-clients", 2, "--grace", 1)
+    edges = [programs.edge(name, env=SLOW) for name in ("one", "two")]
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.ended(2)
+        code = agg.wait()
+        assert code == 0, agg.told()
+        operator.sees(
+            "the end", lambda: operator.run and operator.run.newest == 2 and not operator.run.accepts
+        )
+    lines = [json.loads(line) for line in (programs.run_dir / "rounds.jsonl").read_text().splitlines()]
+    assert operator.lines == {line["round"]: line for line in lines}
+    for line in lines:
+        assert set(line["phases"]) == {"download", "train", "upload", "wait"}
+        assert 0.0 < line["phases"]["train"] <= line["duration_s"]
+        assert "train_s" not in line["client_metrics"]
+    assert operator.run and operator.run.run == "run"
+    assert json.loads(operator.run.config) == json.loads((programs.run_dir / "config.json").read_text())
+    assert [edge.wait() for edge in edges] == [0, 0]
+
+
+def test_a_run_is_paused_goes_on_gets_more_rounds_loses_a_client_and_stops_after_the_round(
+    programs: Programs, broker_address: str
+) -> None:
+    agg = programs.agg("--rounds", 1000, "--min-clients", 2, "--grace", 1)
+    edges = {name: programs.edge(name, env=SLOW) for name in ("one", "two", "three")}
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.ended(1)
+        pause = msg.Command("ab", msg.PAUSE)
+        assert operator.send(pause).ok
+        operator.waits("paused by an operator")
+        operator.sees("that it is paused", lambda: operator.run and operator.run.paused)
+        assert operator.run and msg.RESUME in operator.run.accepts and msg.PAUSE not in operator.run.accepts
+        done = operator.state.round_number if operator.state else 0
+        assert operator.send(pause).ok, "the same command again is answered, and done once"
+        assert operator.ask(msg.PAUSE) == msg.Answer(
+            list(operator.answers)[-1], False, "the run is paused already"
+        )
+        for refused, reason in (
+            (operator.ask(msg.EVICT, "nobody"), "no client 'nobody' is here"),
+            (operator.ask(msg.LAUNCH, rounds="3"), "this aggregator was not started with --wait"),
+            (operator.ask(msg.MORE), "is no number of them"),
+        ):
+            assert not refused.ok and reason in refused.reason
+        assert operator.ask(msg.EVICT, "three").ok
+        assert edges["three"].wait() == 3, edges["three"].told()
+        assert "sent away by an operator" in edges["three"].err
+        operator.sees(
+            "no round that opened meanwhile", lambda: operator.state and operator.state.round_number == done
+        )
+        back = programs.edge("three", name="three-again")
+        assert back.wait() == 3, back.told()
+        assert operator.ask(msg.MORE, rounds="5").ok
+        assert operator.ask(msg.RESUME).ok
+        operator.ended(done + 1)
+        assert operator.lines[done + 1]["cohort"] == ["one", "two"]
+        assert operator.ask(msg.FINISH_ROUND).ok
+        assert agg.wait() == 0, agg.told()
+        operator.sees("that it stopped", lambda: operator.state and operator.state.phase == msg.STOPPED)
+        assert operator.state and operator.state.reason == "stopped by an operator"
+    stopped_at = len(programs.rounds())
+    assert "stopped by an operator" in agg.out
+    assert json.loads((programs.run_dir / "config.json").read_text())["rounds"] == {
+        "value": 1005, "source": "operator",
+    }  # fmt: skip
+    again = programs.agg("--rounds", 1000, "--min-clients", 2, "--grace", 1, name="again")
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.ended(stopped_at + 1)
+        assert operator.state and operator.state.rounds == 1005
+        assert operator.ask(msg.STOP).ok
+        assert again.wait() == 0, again.told()
+
+
+def test_a_run_begun_afresh_clears_the_lines_of_the_one_before(
+    programs: Programs, broker_address: str
+) -> None:
+    first = programs.agg("--rounds", 3, "--min-clients", 1)
+    programs.edge("one")
+    assert first.wait() == 0, first.told()
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.ended(3)
+        again = programs.agg("--rounds", 1, "--min-clients", 1, "--fresh", name="again")
+        operator.sees("no line", lambda: not operator.lines)
+        programs.edge("one", name="one-again")
+        assert again.wait() == 0, again.told()
+        operator.sees("the new line", lambda: list(operator.lines) == [1])
