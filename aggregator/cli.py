@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from aggregator import dashboard_options as web
 from aggregator import options as opt
 from aggregator.console import make_view
-from aggregator.rule import effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
 from fl_protocol.errors import ConfigError
@@ -93,6 +93,8 @@ def start(
     reached, publishes the result, and so on. Ctrl-C stops it; the same command
     goes on where it stopped.
     """
+    from aggregator.rule import effective, rule_of  # here, so that a dashboard's process stays small
+
     config, rule = rule_of(ctx.params, evaluate=eval_data is not None)
     checked_name(job, "--job")
     given = (
@@ -191,6 +193,49 @@ def status(
         print(json.dumps(view.as_json(found), indent=1))
     else:
         view.show(found, sys.stdout)
+
+
+@app.command()
+def dashboard(
+    broker: Annotated[
+        str,
+        cl.option("broker", "Broker to listen to.", metavar="HOST[:PORT]", rich_help_panel=cl.BROKER),
+    ] = "localhost",
+    listen: web.ListenOption = web.LISTEN,
+    job: web.JobOption = None,
+    runs: web.RunsOption = "runs",
+    open_reading: web.OpenReadingOption = None,
+    token_file: web.TokenFileOption = None,
+    web_cert: web.WebCertOption = None,
+    web_key: web.WebKeyOption = None,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+) -> None:
+    """Show jobs, sites, rounds and runs in a browser, and let those who have the token operate them.
+
+    It is one more subscriber of the broker: it may start before or after
+    everything else, and nobody notices when it ends.
+    """
+    from aggregator.dashboard import launch_fields, place_for_job
+    from fl_web.dashboard.service import Settings, serve
+
+    given = cl.broker_options(broker, username, password_file, tls, ca, cert, key)
+    settings = Settings(
+        broker=given,
+        join_line=place_for_job(given),
+        listen=listen,
+        job=None if job is None else checked_name(job, "--job"),
+        runs=Path(runs),
+        open_reading=open_reading,
+        token_file=token_file,
+        cert=web_cert,
+        key=web_key,
+    )
+    serve(settings, launch_fields, lambda line: print(line, flush=True))
 
 
 @app.command()

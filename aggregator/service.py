@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aggregator import console as seen
+from aggregator.invitation import join_line
 from aggregator.metrics_page import MetricsPage, WatchedView
 from aggregator.start import RunSettings, run
 from fl_protocol.transport import BrokerOptions
@@ -70,14 +71,3 @@ def _forget_unused(out: Path, new: Sequence[Path]) -> None:
         with contextlib.suppress(OSError):  # somebody has something there
             for folder in new:
                 folder.rmdir()
-
-
-def join_line(broker: BrokerOptions, job: str, host: str) -> str:
-    """The command with which a client joins, without any secret."""
-    port = "" if broker.port == (8883 if broker.encrypted else 1883) else f":{broker.port}"
-    words = ["fl-edge join --broker", f"{host}{port}", "--data DIR"]
-    if job != "default":
-        words.append(f"--job {job}")
-    if broker.encrypted:
-        words.append("--tls")
-    return " ".join(words)

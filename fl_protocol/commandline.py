@@ -53,7 +53,19 @@ SHARED_KEYS = frozenset(
 )
 """Options that may stand at the top of ``hilum.toml``, for every program that has them."""
 OTHER_TABLES = frozenset(
-    {"start", "demo", "status", "join", "doctor", "predict", "run", "compare", "strategies", "chaos"}
+    {
+        "start",
+        "demo",
+        "status",
+        "join",
+        "doctor",
+        "predict",
+        "run",
+        "compare",
+        "strategies",
+        "chaos",
+        "dashboard",
+    }
 )
 """Tables of commands that another program may own."""
 SOURCES = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": CONFIG_FILE}
@@ -79,11 +91,11 @@ class Option:
 
 
 def option(name: str, help_text: str, *, flag: bool = False, **more: Any) -> Any:
-    """A typer option ``--name`` that can also be set as ``FL_NAME``."""
+    """A typer option ``--name`` that can also be set as ``FL_NAME``, unless ``envvar`` says otherwise."""
     spelling = f"--{name}/--no-{name}" if flag else f"--{name}"
-    variable = "FL_" + name.upper().replace("-", "_")
+    more.setdefault("envvar", "FL_" + name.upper().replace("-", "_"))
     more.setdefault("show_default", not flag)
-    return typer.Option(spelling, envvar=variable, help=help_text, **more)
+    return typer.Option(spelling, help=help_text, **more)
 
 
 BROKER = "BROKER"  # heading of the options below in --help

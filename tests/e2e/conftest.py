@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import Browser
 
 from fl_tasks.phantoms import draw
 from tests.broker.test_access import issue, openssl, password_file
 from tests.brokers import Broker, mosquitto, running, shipped_mosquitto
+from tests.browsers import chromium
 from tests.e2e.processes import Program, Programs
 
 
@@ -78,6 +80,13 @@ def closed_port() -> Iterator[int]:
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield int(held.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One Chromium for all tests of pages; a profile keeps each apart."""
+    with chromium() as found:
+        yield found
 
 
 @pytest.fixture

@@ -59,6 +59,10 @@ PURE = (
     "fl_sim/line.py",
     "fl_sim/profiles.py",
     "fl_sim/world.py",
+    "fl_web/dashboard/clients.py",
+    "fl_web/dashboard/lines.py",
+    "fl_web/dashboard/parts.py",
+    "fl_web/dashboard/view.py",
 )
 IMPURE = (
     *(

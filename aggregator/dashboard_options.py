@@ -1,0 +1,51 @@
+"""The options of ``fl-agg dashboard``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fl_protocol import commandline as cl
+
+LISTEN = "127.0.0.1:8080"
+WEB = "PAGE"
+
+ListenOption = Annotated[
+    str,
+    cl.option(
+        "listen", "Address on which the page is served; port 0 takes any free one. Other than 127.0.0.1 only with "
+        "--web-cert, or behind a proxy that encrypts.",
+        metavar="HOST:PORT", rich_help_panel=WEB, envvar="FL_DASHBOARD_LISTEN",
+    ),
+]  # fmt: skip
+JobOption = Annotated[
+    str | None, cl.option("job", "Show this job alone (default: all that the broker knows).", metavar="NAME")
+]
+RunsOption = Annotated[
+    str, cl.option("runs", "Folder below which run directories lie: the page's history.", metavar="DIR")
+]
+OpenReadingOption = Annotated[
+    bool | None,
+    cl.option(
+        "open-reading",
+        "Whether everybody who reaches the page may look (default: if only this machine can reach it). To change "
+        "anything, one logs in.",
+        flag=True,
+        rich_help_panel=WEB,
+    ),
+]
+TokenFileOption = Annotated[
+    str | None,
+    cl.option(
+        "token-file",
+        "Keep the token's hash there, so that the token stays the same (default: a new one each time).",
+        metavar="FILE",
+        rich_help_panel=WEB,
+    ),
+]
+WebCertOption = Annotated[
+    str | None,
+    cl.option("web-cert", "Certificate of the page, for https.", metavar="FILE", rich_help_panel=WEB),
+]
+WebKeyOption = Annotated[
+    str | None, cl.option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=WEB)
+]

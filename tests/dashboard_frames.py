@@ -1,0 +1,94 @@
+"""Frames of a little federation, as an aggregator and its clients would send them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from fl_protocol.codec import encode
+from fl_protocol.messages import (
+    Ack,
+    AggregatorState,
+    ClientState,
+    DataSummary,
+    Message,
+    Offer,
+    Plan,
+    Progress,
+    RoundLine,
+    RoundState,
+    RunInfo,
+    transfer_id,
+)
+from fl_protocol.tensors import LEAF_BYTES, Group, Manifest, TensorSpec
+from fl_web.dashboard.view import View
+from tests.federations import record
+
+AGG, SITE = "a1", "b1"
+PLAN = Plan(1, 16, 0.05, 0)
+SIZE = 4 * 100_000
+MANIFEST = Manifest(
+    (Group("delta", "f32", (TensorSpec("w", (SIZE // 4,)),)),),
+    SIZE,
+    16 * 1024,
+    bytes(32 * -(-SIZE // LEAF_BYTES)),
+)
+TRANSFER = transfer_id(1, MANIFEST.digest)
+OFFER = Offer(1, "0" * 64, 100, MANIFEST)
+
+
+def told(view: View, topic: str, message: Message | None, now: float = 0.0, *, retained: bool = False,
+         job: str = "default") -> None:  # fmt: skip
+    """``message`` comes on ``topic`` below the job; None: the topic is cleared."""
+    view.take(f"fl/1/{job}/{topic}", encode(message) if message else b"", retained, now)
+
+
+def state(word: str = "ready", seq: int = 0, instance: str = SITE, **more: Any) -> ClientState:
+    return ClientState(instance, word, summary=DataSummary(100, 60, 80, 20), num_examples=80, seq=seq, **more)
+
+
+def opened(*cohort: str, number: int = 1, **more: Any) -> RoundState:
+    plain: dict[str, Any] = {
+        "quorum": 1,
+        "min_clients": 1,
+        "grace_s": 10.0,
+        "deadline_s": 60.0,
+        "instance": AGG,
+    }
+    return RoundState(
+        "open", number, 3, 1, cohort, "0" * 64, "chest-xray", "hilum-cnn", PLAN, 64, **plain | more
+    )
+
+
+def line(number: int, run: str = "runs", **changes: Any) -> RoundLine:
+    return RoundLine(json.dumps(record(number, **changes)).encode(), run)
+
+
+def info(run: str = "runs", **more: Any) -> RunInfo:
+    plain: dict[str, Any] = {"config": b"{}", "accepts": ("pause",)}
+    return RunInfo(AGG, run, **plain | more)
+
+
+def progress(fraction: float, number: int = 1) -> Progress:
+    return Progress(number, fraction, 0.5)
+
+
+def held(count: int) -> Ack:
+    return Ack(((1 << count) - 1).to_bytes(8, "little"), 8)
+
+
+def verdict(word: str, reason: str = "") -> Ack:
+    return Ack(b"", 0, word, reason)
+
+
+def birth(online: bool = True, instance: str = AGG, seq: int = 0) -> AggregatorState:
+    return AggregatorState(online, instance, seq=seq)
+
+
+def parts(view: View) -> dict[str, Any]:
+    """All parts, decoded."""
+    return {name: json.loads(text) for name, text in view.parts.since(0).items()}
+
+
+def events(view: View, job: str = "default") -> list[str]:
+    return [part["text"] for name, part in parts(view).items() if name.startswith(f"event/{job}/")]
