@@ -5,9 +5,10 @@ import { words } from "./format.js";
 const FIRST = ["task", "model", "strategy", "rounds", "local_epochs", "batch_size", "learning_rate", "cohort", "quorum", "deadline"];
 
 export class LaunchForm {
-  constructor(dialog, send) {
+  constructor(dialog, send, failed) {
     this.dialog = dialog;
     this.send = send;
+    this.failed = failed;
     this.inputs = new Map();
   }
 
@@ -17,6 +18,7 @@ export class LaunchForm {
         const response = await fetch("/api/form");
         this.#draw(await response.json());
       } catch {
+        this.failed("The fields of a launch could not be read: try again.");
         return;
       }
     }

@@ -19,7 +19,7 @@ export class Operate {
     this.page = page;
     this.job = job;
     this.shown = "";
-    this.form = new LaunchForm(byId("launch"), (settings) => this.send("launch", { settings }));
+    this.form = new LaunchForm(byId("launch"), (settings) => this.send("launch", { settings }), (text) => this.#say(text, "bad"));
   }
 
   show(head) {
