@@ -156,6 +156,46 @@ def predict(
         raise DataError("none of the images could be read: give JPEG, PNG or DICOM files")
 
 
+@app.command()
+def serve(
+    ctx: typer.Context,
+    broker: opt.RoomBrokerOption = None,
+    model: Annotated[
+        str | None, cl.option("model", "A model file instead, e.g. global.safetensors.", metavar="FILE")
+    ] = None,
+    listen: opt.ListenOption = "127.0.0.1:8090",
+    job: cl.JobOption = "default",
+    workdir: opt.RoomWorkdirOption = None,
+    refer_below: opt.ReferBelowOption = 0.8,
+    device: opt.DeviceOption = "cpu",
+    web_cert: opt.WebCertOption = None,
+    web_key: opt.WebKeyOption = None,
+    username: cl.UsernameOption = None,
+    password_file: cl.PasswordFileOption = None,
+    tls: cl.TlsOption = False,
+    ca: cl.CaOption = None,
+    cert: cl.CertOption = None,
+    key: cl.KeyOption = None,
+    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
+    plugin: cl.PluginOption = None,
+    verbose: opt.VerboseOption = False,
+) -> None:
+    """A page for the clinic: hand in X-rays, read what the model sees, how sure it is and where it looked.
+
+    The newest model of a job arrives by itself (--broker), or a file is used
+    (--model). Images stay in the memory of this device. Research only, no diagnosis.
+    """
+    from edge_client import serve as room
+
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, stream=sys.stderr)
+    checked_name(job, "--job")
+    one_of(device, DEVICES, "--device")
+    login = (
+        cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
+    )
+    room.serve(room.settings_of(ctx.params, login), lambda line: print(line, flush=True))
+
+
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Rows of predictions for people."""
     width = max((len(row["file"]) for row in rows), default=0)

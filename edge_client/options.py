@@ -92,3 +92,38 @@ ConnectTimeoutOption = Annotated[
     ),
 ]
 VerboseOption = Annotated[bool, cl.option("verbose", "Log what goes on inside, on stderr.", flag=True)]
+
+PAGE = "PAGE"
+RoomBrokerOption = Annotated[
+    str | None,
+    cl.option(
+        "broker",
+        "Broker of the job whose newest model reads.",
+        metavar="HOST[:PORT]",
+        rich_help_panel=cl.BROKER,
+    ),
+]
+ListenOption = Annotated[
+    str, cl.option("listen", "Where the page is served.", metavar="HOST:PORT", rich_help_panel=PAGE)
+]
+RoomWorkdirOption = Annotated[
+    str | None,
+    cl.option("workdir", "Folder for models, never for images (default: hilum-room).", metavar="DIR"),
+]
+ReferBelowOption = Annotated[
+    float,
+    cl.option(
+        "refer-below",
+        "Probability of the class foretold below which the page says to refer to a radiologist.",
+        metavar="P",
+        rich_help_panel=PAGE,
+    ),
+]
+WebCertOption = Annotated[
+    str | None,
+    cl.option("web-cert", "Certificate of the page (PEM), for TLS.", metavar="FILE", rich_help_panel=PAGE),
+]
+WebKeyOption = Annotated[
+    str | None,
+    cl.option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=PAGE),
+]

@@ -30,9 +30,14 @@ SUFFIX, PART = ".safetensors", ".part"
 
 
 class Store:
-    """Owns a work folder. Raises ConfigError if it cannot be used, AccessRefused if another edge owns it."""
+    """Owns a work folder. Raises ConfigError if it cannot be used, AccessRefused if another edge owns it.
 
-    def __init__(self, workdir: Path) -> None:
+    ``older`` models are kept beside the newest; those in ``spared`` whatever their age.
+    """
+
+    def __init__(self, workdir: Path, older: int = OLDER_MODELS) -> None:
+        self.older = older
+        self.spared: frozenset[str] = frozenset()
         self.workdir = workdir
         self.models, self.outbox = workdir / "models", workdir / "outbox"
         try:
@@ -118,8 +123,8 @@ class Store:
         self._verified.add(digest)
         self._outdated.discard(digest)
         self._order = [digest, *(old for old in self._order if old != digest)]
-        gone = self._order[1 + OLDER_MODELS :]
-        del self._order[1 + OLDER_MODELS :]
+        gone = [old for old in self._order[1 + self.older :] if old not in self.spared]
+        self._order = [kept for kept in self._order if kept not in gone]
         self._outdated.update(gone)
         self._verified.difference_update(gone)
         return gone

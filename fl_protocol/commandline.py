@@ -65,6 +65,8 @@ OTHER_TABLES = frozenset(
         "strategies",
         "chaos",
         "dashboard",
+        "export",
+        "serve",
     }
 )
 """Tables of commands that another program may own."""

@@ -134,6 +134,12 @@ def client_filters(job: str, client: str) -> list[str]:
             f"{base}/dn/{client}/control", f"{base}/dn/{client}/ack/+"]  # fmt: skip
 
 
+def reader_filters(job: str) -> list[str]:
+    """What a reading room subscribes to: which model is the newest, and the models there are."""
+    base = f"{ROOT}/{job}"
+    return [f"{base}/pub/round", f"{base}/pub/model/+"]
+
+
 def block_filter(job: str, digest: str, block: int) -> str:
     """All chunks of one block of a model."""
     return f"{ROOT}/{job}/pub/block/{digest}/{block}/+"

@@ -14,6 +14,7 @@ from fl_tasks.defaults import DEFAULT_TASK
 REFER, CLEAR = "refer", "clear"
 REFER_BELOW = 0.8
 """Probability of the class foretold below which a page says to refer."""
+VOID = "The warnings say why: for this image the probability means nothing."
 _WORDS = {"NORMAL": "are normal", "PNEUMONIA": "show pneumonia"}
 
 
@@ -37,6 +38,8 @@ def meaning_of(
     best = max(range(len(classes)), key=lambda index: probabilities[index])
     unsure = probabilities[best] < refer_below
     band = REFER if unsure or doubtful else CLEAR
+    if doubtful:
+        return Meaning(band, _advice(unsure, doubtful), VOID)
     return Meaning(
         band, _advice(unsure, doubtful), _meaning(task, classes[best], probabilities[best], calibrated)
     )

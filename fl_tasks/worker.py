@@ -216,6 +216,7 @@ class Worker:
     def _explain(self, request: Explain, watch: Watch) -> Explained:
         from fl_tasks.looker import Looker
 
+        self._load_plugin()
         if self._looker is None or self._looker.path != request.model_file:
             self._looker = Looker(request.model_file, self._place.device)
         pixels = np.frombuffer(request.pixels, dtype=np.uint8).reshape(request.shape)
@@ -227,11 +228,16 @@ class Worker:
     def _export(self, request: Export, watch: Watch) -> Exported:
         from fl_tasks.export import export
 
+        self._load_plugin()
         return export(Path(request.model_file), Path(request.out), request.how)
 
-    def _task(self, name: str) -> Task:
+    def _load_plugin(self) -> None:
+        """The tasks of the operator's own module."""
         if self._plugin:
             load_plugin(self._plugin)
+
+    def _task(self, name: str) -> Task:
+        self._load_plugin()
         if name not in self._tasks:
             self._tasks[name] = get_task(name, self._place)
         return self._tasks[name]

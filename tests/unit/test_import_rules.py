@@ -53,6 +53,7 @@ PURE = (
     "aggregator/strategies/staleness.py",
     "aggregator/strategy.py",
     "aggregator/temperature.py",
+    "edge_client/following.py",
     "edge_client/session.py",
     "fl_protocol/transfer.py",
     "fl_sim/frames.py",

@@ -200,3 +200,17 @@ def test_what_is_outdated_is_gone_at_once_and_swept_at_leisure(store: Store) -> 
     assert len(list(store.models.iterdir())) == 5
     store.sweep()
     assert len(list(store.models.iterdir())) == 3
+
+
+def test_more_can_be_kept_and_some_whatever_their_age(tmp_path: Path) -> None:
+    store = Store(tmp_path / "room", older=1)
+    opened.append(store)
+    payloads = [payload_of(4000, salt) for salt in range(4)]
+    manifests = [manifest_of(payload) for payload in payloads]
+    store.spared = frozenset({manifests[0].digest})
+    gone = [fetch(store, manifest, payload) for manifest, payload in zip(manifests, payloads, strict=True)]
+    store.sweep()
+    assert gone == [[], [], [], [manifests[1].digest]]
+    assert store.model_path(manifests[0].digest).exists()
+    store.close()
+    opened.clear()
