@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +21,9 @@ from fl_tasks.predict import Described
 NOTES = "room.json"
 MOST = 6
 MOST_REFUSED = 5
+MOST_TOLD = 32
+MOST_NOTES = 4 * MOST
+"""Those of models that a restart has yet to find among them."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ class Shelf:
         self._follows, self._refer_below = follows, refer_below
         self._lock = threading.RLock()
         self._models: list[Shelved] = []
+        self._told: OrderedDict[int, tuple[int | None, dict[str, float]]] = OrderedDict()
         self._refused: deque[dict[str, str]] = deque(maxlen=MOST_REFUSED)
         self._listeners: list[Callable[[], None]] = []
         self._link = ""
@@ -105,6 +109,7 @@ class Shelf:
         if isinstance(note, dict):
             model = _recalled(model, note)
         with self._lock:
+            model = self._with_what_was_told(model)
             others = [each for each in self._models if each.digest != model.digest]
             self._models = [model, *others]
             while len(self._models) > MOST:
@@ -114,17 +119,20 @@ class Shelf:
         self._changed()
 
     def tell(self, round_number: int, sites: int | None, figures: Mapping[str, float]) -> None:
-        """What a round told of the model that it made."""
+        """What a round told of the model that it made, which may be on its way yet."""
         with self._lock:
-            self._models = [
-                replace(
-                    each, sites=each.sites if sites is None else sites, figures={**each.figures, **figures}
-                )
-                if each.round_number == round_number
-                else each
-                for each in self._models
-            ]
+            before = self._told.pop(round_number, (None, {}))
+            self._told[round_number] = before[0] if sites is None else sites, {**before[1], **figures}
+            while len(self._told) > MOST_TOLD:
+                self._told.popitem(last=False)
+            self._models = [self._with_what_was_told(each) for each in self._models]
         self._changed()
+
+    def _with_what_was_told(self, model: Shelved) -> Shelved:
+        sites, figures = self._told.get(model.round_number or 0, (None, {}))
+        return replace(
+            model, sites=model.sites if sites is None else sites, figures={**model.figures, **figures}
+        )
 
     def refuse(self, digest: str, reason: str) -> None:
         """A model was announced that is not what it is called."""
@@ -160,11 +168,11 @@ class Shelf:
                 each.digest: {"arrived": each.arrived, "sites": each.sites, "figures": dict(each.figures)}
                 for each in self._models
             }
-            self._notes |= models
-            self._notes = {digest: note for digest, note in self._notes.items() if digest in models}
+            others = {digest: note for digest, note in self._notes.items() if digest not in models}
+            self._notes = dict(list({**others, **models}.items())[-MOST_NOTES:])
             draft = self._path.with_suffix(".tmp")
             with contextlib.suppress(OSError):
-                draft.write_text(json.dumps({"pinned": self._pinned, "models": models}))
+                draft.write_text(json.dumps({"pinned": self._pinned, "models": self._notes}))
                 draft.replace(self._path)
 
 

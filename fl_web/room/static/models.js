@@ -46,7 +46,7 @@ export class Models {
 
   draw(state) {
     const model = this.inUse(state);
-    this.card.replaceChildren(model ? described(model, state) : el("p", {}, `No model is here yet: ${state.link}.`));
+    this.card.replaceChildren(model ? described(model, state) : el("p", {}, state.link ? `No model is here yet: ${state.link}.` : "No model is here yet."));
     this.choice.hidden = state.models.length < 2 && !state.pinned;
     const newest = state.follows ? "The newest, always" : "The newest";
     const options = [[NEWEST, newest], ...state.models.map((each) => [each.digest, `Stay with ${round(each)} (${each.digest.slice(0, 8)})`])];

@@ -48,6 +48,7 @@ def test_a_restart_remembers_the_pin_and_what_rounds_told(shelf: Shelf, tmp_path
     shelf.put(model(2))
     shelf.tell(1, 4, {"auroc": 0.9})
     shelf.tell(1, None, {"sites_auroc": 0.95})
+    shelf.tell(2, 5, {})
     shelf.choose(model(1).digest)
     again = Shelf(tmp_path, follows=True, refer_below=0.8)
     again.put(model(1))
@@ -55,6 +56,7 @@ def test_a_restart_remembers_the_pin_and_what_rounds_told(shelf: Shelf, tmp_path
     used = again.in_use()
     assert used is not None and used.digest == model(1).digest
     assert used.sites == 4 and used.figures == {"auroc": 0.9, "sites_auroc": 0.95}
+    assert [each["sites"] for each in again.state()["models"]] == [5, 4]
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,14 @@ def test_notes_that_are_odd_cost_nothing_else(tmp_path: Path, text: str) -> None
     shelf = Shelf(tmp_path, follows=False, refer_below=0.8)
     shelf.put(model(1))
     assert shelf.in_use() == model(1)
+
+
+def test_what_a_round_told_waits_for_its_model(shelf: Shelf) -> None:
+    shelf.tell(7, 4, {"auroc": 0.9})
+    shelf.tell(7, None, {"accuracy": 0.8})
+    shelf.put(model(7))
+    used = shelf.in_use()
+    assert used is not None and used.sites == 4 and used.figures == {"auroc": 0.9, "accuracy": 0.8}
 
 
 def test_refusals_are_told_once_and_bounded(shelf: Shelf) -> None:
