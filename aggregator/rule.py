@@ -186,7 +186,9 @@ def effective(
     }  # fmt: skip
     if plan.local_steps is None:
         filled["local_epochs"] = plan.local_epochs
-    sources = dict.fromkeys(filled, "task default") | {"proximal_mu": "strategy"}
+    sources = dict.fromkeys(filled, "task default") | {
+        "proximal_mu": "strategy" if plan.proximal_mu else "default"
+    }
     filled["proximal_mu"] = plan.proximal_mu
     sources |= dict.fromkeys(FIRST_UPDATE, "strategy" if strategy.asynchronous else "default")
     filled |= {"quorum": str(config.quorum), "grace": config.grace_s}

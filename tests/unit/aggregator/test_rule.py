@@ -119,6 +119,8 @@ def test_what_is_written_down_has_what_was_filled_in() -> None:
     assert told["batch_size"] == {"value": config.plan.batch_size, "source": "task default"}
     assert told["local_epochs"]["value"] == config.plan.local_epochs
     assert told["proximal_mu"] == {"value": 0.01, "source": "strategy"}
+    plain = effective({}, *rule_of(PLAIN, evaluate=False))
+    assert plain["proximal_mu"] == {"value": 0.0, "source": "default"}, "nobody chose that there is none"
     assert told["strategy_option"]["value"] == {"clip_norm": None, "mu": 0.01}
     steps, strategy = rule_of(PLAIN | {"local_steps": 5}, evaluate=False)
     assert "local_epochs" not in effective({}, steps, strategy)
