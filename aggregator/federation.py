@@ -383,7 +383,8 @@ class Federation:
     def _end_round(self, outcome: Outcome, now: float, metrics: dict[str, float] | None) -> list[Effect]:
         assert self.round is not None
         since = self._opened_first if self._opened_first is not None else now
-        record = record_of(self.round, outcome, self.base, round(now - since, 4), metrics)
+        plan = self.config.plan_of(self.round.number)
+        record = record_of(self.round, plan, outcome, self.base, round(now - since, 4), metrics)
         better = self.course.add(record)
         if self.course.best is not None:
             record["best"] = self.course.best.as_json()

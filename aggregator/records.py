@@ -7,13 +7,21 @@ from typing import Any
 from aggregator.round import Outcome, Round
 from aggregator.round_times import phases_of
 from aggregator.site_figures import client_means, site_rows
-from fl_protocol.messages import LastRound
+from fl_protocol.messages import LastRound, Plan
+
+SCHEDULED = ("learning_rate", "local_epochs", "local_steps", "proximal_mu")
+"""What of the plan may change from round to round."""
 
 
 def record_of(
-    ended: Round, outcome: Outcome, model: str, duration_s: float, metrics: dict[str, float] | None
+    ended: Round,
+    plan: Plan,
+    outcome: Outcome,
+    model: str,
+    duration_s: float,
+    metrics: dict[str, float] | None,
 ) -> dict[str, Any]:
-    """``model`` is the digest of the global model after the round; the shell adds bytes and the wall-clock start.
+    """``plan`` is what its clients trained by, ``model`` the digest of the global model after the round; the shell adds bytes and the wall-clock start.
 
     ``accepted`` are those of the cohort whose update of this round was in time; ``stale`` are updates of earlier
     rounds that were folded in with it. ``num_examples`` and ``client_metrics`` are of both.
@@ -45,6 +53,7 @@ def record_of(
         "client_examples": {
             update.client_id: update.num_examples for update in folded if not update.staleness
         },
+        "plan": {name: getattr(plan, name) for name in SCHEDULED if getattr(plan, name) is not None},
         "duration_s": duration_s,
         "metrics": metrics,
         "client_metrics": client_means(ended.reports()),

@@ -14,6 +14,7 @@ from aggregator.cohort import Share
 from aggregator.federation import Federation
 from aggregator.phase import Phase
 from aggregator.round import MAX_REFUSALS, OpenRound
+from aggregator.schedule import Schedules, parse_schedule
 from fl_protocol import messages as msg
 from fl_protocol.codec import decode, encode
 from fl_protocol.topics import Kind
@@ -96,12 +97,23 @@ def test_the_model_is_adopted_scored_and_recorded_and_the_next_round_opens() -> 
         "round": 1, "outcome": "closed", "cohort": ["a", "b"], "accepted": ["a", "b"], "rejected": [],
         "stragglers": [], "stale": [], "num_examples": 40, "duration_s": 4.5, "metrics": {"auroc": 0.9},
         "client_metrics": {}, "client_examples": {"a": 30, "b": 10}, "base_sha256": BASE, "model_sha256": digest,
-        "attempts": 1, "sites": {},
+        "attempts": 1, "sites": {}, "plan": {"learning_rate": 0.05, "local_epochs": 1, "proximal_mu": 0.0},
         "best": {"round": 1, "metric": "auroc", "value": 0.9, "model_sha256": digest},
     }  # fmt: skip
     assert kept == ev.KeepRound(2, 1, ("a", "b"), digest, 1)
     assert isinstance(told, ev.Announce)
     assert told.state.last == msg.LastRound(1, "closed", 2, 0, 0, 4.5, {"auroc": 0.9})
+
+
+def test_the_record_has_the_plan_of_its_own_round() -> None:
+    halved = Schedules(learning_rate=parse_schedule("step:1:0.5", "--learning-rate-schedule"))
+    federation = opened("a", rounds=2, schedules=halved)
+    told = []
+    for number in (1, 2):
+        federation.handle(arrived("a", number, federation.base), float(number))
+        effects = finish_round(federation, number + 0.5)
+        told.append(of_kind(effects, ev.KeepRecord)[0].record["plan"]["learning_rate"])
+    assert told == [0.05, 0.025]
 
 
 def test_the_run_ends_after_its_last_round() -> None:
