@@ -77,6 +77,7 @@ def start(
     connect_timeout: opt.ConnectTimeoutOption = 30.0,
     metrics_port: opt.MetricsPortOption = None,
     metrics_host: opt.MetricsHostOption = "127.0.0.1",
+    dashboard: web.DashboardOption = None,
     device: opt.DeviceOption = "auto",
     plugin: cl.PluginOption = None,
     username: cl.UsernameOption = None,
@@ -116,6 +117,7 @@ def start(
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
         effective=effective(cl.effective_settings(ctx), config, rule),
+        dashboard=dashboard,
     )
     check_files(settings)
     page = None
@@ -323,4 +325,6 @@ def check_files(settings: Any) -> None:
 
 def main() -> NoReturn:
     """The program ``fl-agg``."""
-    cl.run(app, "fl-agg")
+    from aggregator.dashboard_child import spelled_out
+
+    cl.run(app, "fl-agg", spelled_out(sys.argv[1:]))

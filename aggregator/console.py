@@ -198,6 +198,13 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Noted:
+    """Something to know once, such as where a page is."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Warned:
     text: str
 
@@ -206,7 +213,7 @@ Event = (
     BrokerStarted | JoinLine | WaitedForClients | ClientJoined | ClientLeft | ClientRefused | RoundOpened
     | TrainingAdvanced | UploadAdvanced | UpdateAccepted | UpdateRejected | UpdateLate | ClientDeclined
     | AggregationStarted | Evaluated | RoundEnded | Resumed | ConnectionLost | ConnectionRestored | EndedEarly | Finished
-    | CommandTaken | Stopped | Warned
+    | CommandTaken | Stopped | Noted | Warned
 )  # fmt: skip
 
 
@@ -330,6 +337,7 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
         "finished "
         + pairs(rounds=e.rounds, model=e.model or None, best=e.best or None, report=e.report or None)
     ),
+    Noted: lambda e: clean(e.text, 400),
     Warned: lambda e: f"warning: {clean(e.text, 400)}",
 }
 """A line for every event; a test holds the table to the union."""

@@ -202,6 +202,7 @@ _LASTING: dict[type[Any], Callable[[Any], Text]] = {
         ("broker  ", "dim"), clean(e.address), (f"  {clean(e.kind)}", "dim")
     ),
     c.JoinLine: lambda e: Text.assemble(("join    ", "dim"), (clean(e.command, 400), "bold")),
+    c.Noted: lambda e: Text(clean(e.text, 400)),
     c.ClientJoined: _joined_text,
     c.ClientLeft: lambda e: Text.assemble(
         ("- ", "yellow"), clean(e.client_id, 64), (f"  {clean(e.how)}", "dim")

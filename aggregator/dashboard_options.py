@@ -1,4 +1,4 @@
-"""The options of ``fl-agg dashboard``."""
+"""The options of ``fl-agg dashboard``, and ``--dashboard`` of ``fl-agg start``."""
 
 from __future__ import annotations
 
@@ -48,4 +48,12 @@ WebCertOption = Annotated[
 ]
 WebKeyOption = Annotated[
     str | None, cl.option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=WEB)
+]
+DashboardOption = Annotated[
+    str | None,
+    cl.option(
+        "dashboard",
+        f"Serve a page for people beside the run, on {LISTEN} unless you say where; fl-agg dashboard says more.",
+        metavar="[HOST:PORT]",
+    ),
 ]

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aggregator import console as seen
+from aggregator.dashboard_child import dashboard_beside
 from aggregator.invitation import join_line
 from aggregator.metrics_page import MetricsPage, WatchedView
 from aggregator.start import RunSettings, run
@@ -41,11 +42,16 @@ def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, vie
     try:
         if broker is not None:
             view.show(seen.JoinLine(join_line(broker, settings.job, broker.host)))
-            view.show(run(settings, broker, view))
+            view.show(_run(settings, broker, view))
         else:
             view.show(_serve_locally(settings, listen, view))
     finally:
         view.close()
+
+
+def _run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished | seen.Stopped:
+    with dashboard_beside(settings.dashboard, broker, settings.job, settings.out.parent, view) as shown:
+        return run(settings, broker, shown)
 
 
 def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.Finished | seen.Stopped:
@@ -57,7 +63,7 @@ def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.
         view.show(seen.BrokerStarted(local.options.where, local.kind))
         host = "localhost" if listen.startswith("127.") else socket.gethostname()
         view.show(seen.JoinLine(join_line(local.options, settings.job, host)))
-        return run(settings, local.options, view)
+        return _run(settings, local.options, view)
     finally:
         local.stop()
         if local.started:

@@ -52,6 +52,8 @@ class RunSettings:
     connect_timeout_s: float = 30.0
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
     page: MetricsPage | None = None
+    dashboard: str | None = None
+    """Where a page for people is served beside the run."""
     stays: bool = False
     """Whether there is to be another run after this one."""
 
