@@ -18,6 +18,8 @@ from fl_tasks import dicom
 MAX_PIXELS = 100_000_000
 MIN_SIDE = 16
 FORMATS = ("JPEG", "PNG")
+ORIENTATION = 0x0112
+"""The EXIF tag."""
 DEEP_MODES = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
@@ -82,13 +84,16 @@ def square(image: Image.Image, size: int, channels: int) -> np.ndarray:
 
 def upright(image: Image.Image) -> Image.Image:
     """As a person should see it, with 8 bits a channel."""
-    turned = ImageOps.exif_transpose(image)
+    turned = ImageOps.exif_transpose(image) if image.getexif().get(ORIENTATION, 1) != 1 else image
     return _stretched(turned) if turned.mode in DEEP_MODES else turned
 
 
 def _stretched(image: Image.Image) -> Image.Image:
     """More than 8 bits to 8: the scale is the image's own, since files of 10 to 16 bits do not say which."""
-    values = np.asarray(image, dtype=np.float32)
+    values = np.array(image, dtype=np.float32)
     low, high = np.percentile(values, [0.1, 99.9])
-    scaled = (values - low) / max(float(high - low), 1e-6) * 255.0
-    return Image.fromarray(np.clip(np.nan_to_num(scaled), 0, 255).astype(np.uint8))
+    values -= low  # in place: a large detector's image is 60 MB in this form
+    values /= max(float(high - low), 1e-6)
+    values *= 255.0
+    np.nan_to_num(values, copy=False)
+    return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))

@@ -17,8 +17,8 @@ from fl_protocol.errors import DataError
 from fl_tasks import dicom
 from fl_tasks.images import FORMATS, checked, in_words, square, upright
 
-MAX_PIXELS = 40_000_000
-"""A large detector has 15 million; so many take 160 MB to decode in colour."""
+MAX_PIXELS = 25_000_000
+"""A large detector has 15 million; so many take 100 MB to decode in colour."""
 SHOWN_SIDE = 1200
 QUALITY = 88
 THUMBNAIL_SIDE = 64
@@ -44,8 +44,8 @@ def read_picture(data: bytes, name: str, size: int, channels: int, *, shown: boo
         if dicom.begins(data) or PurePosixPath(name).suffix.lower() in dicom.SUFFIXES:
             grey = Image.fromarray(dicom.radiograph_in(data))
             return _picture(grey, grey, size, channels, shown=shown)
-        with _opened(data) as first, _opened(data) as second:  # decoding at a fraction serves one size alone
-            return _picture(first, second, size, channels, shown=shown)
+        first = _opened(data)
+        return _picture(first, _opened(data), size, channels, shown=shown)
 
 
 def _opened(data: bytes) -> Image.Image:
@@ -59,8 +59,11 @@ def _opened(data: bytes) -> Image.Image:
 
 
 def _picture(first: Image.Image, second: Image.Image, size: int, channels: int, *, shown: bool) -> Picture:
+    """Each image is decoded by itself, at a fraction of its size where that can be: for the model, then for the eye."""
     width, height = first.size
     pixels = checked(square(first, size, channels))
+    if second is not first:
+        first.close()
     side = SHOWN_SIDE if shown else THUMBNAIL_SIDE
     second.draft("RGB", (side, side))
     seen = upright(second)
