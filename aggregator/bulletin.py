@@ -60,6 +60,10 @@ class Bulletin:
             self._config = data if len(data) <= MAX_LINE_BYTES else b""
         self.hurry()
 
+    def pause(self) -> None:
+        """Between two runs: what is told stays, and nothing more can be."""
+        self._record = lambda _: None
+
     def connected(self) -> None:
         """The broker may have lost everything, and what it has may be of an earlier process."""
         self._foreign |= self._told

@@ -37,7 +37,9 @@ def on_duty(station: Station, broker: BrokerOptions, connect_timeout_s: float) -
         station.transport = transport = MqttTransport(broker, client_id, will, deliver)
         transport.start()
         try:
-            yield _await(station, Connected, time.monotonic() + connect_timeout_s, broker)
+            connected = _await(station, Connected, time.monotonic() + connect_timeout_s, broker)
+            station.connection = connected
+            yield connected
         finally:
             silent = isinstance(station.ended, AccessRefused)
             transport.close(() if silent else station.business.farewell())

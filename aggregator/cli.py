@@ -73,6 +73,7 @@ def start(
     eval_data: opt.EvalDataOption = None,
     out: opt.OutOption = None,
     fresh: opt.FreshOption = False,
+    wait: opt.WaitOption = False,
     listen: opt.ListenOption = "127.0.0.1",
     connect_timeout: opt.ConnectTimeoutOption = 30.0,
     metrics_port: opt.MetricsPortOption = None,
@@ -98,6 +99,8 @@ def start(
 
     config, rule = rule_of(ctx.params, evaluate=eval_data is not None)
     checked_name(job, "--job")
+    if wait and fresh:
+        raise ConfigError("--wait begins every run in a folder of its own: leave --fresh out")
     given = (
         cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
     )
@@ -116,8 +119,10 @@ def start(
         device=device,
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
-        effective=effective(cl.effective_settings(ctx), config, rule),
         dashboard=dashboard,
+        effective=cl.effective_settings(ctx) if wait else effective(cl.effective_settings(ctx), config, rule),
+        stays=wait,
+        given=ctx.params,
     )
     check_files(settings)
     page = None

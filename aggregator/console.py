@@ -181,6 +181,13 @@ class CommandTaken:
 
 
 @dataclass(frozen=True)
+class WaitedForOperator:
+    """``why`` there is no run; empty at the beginning."""
+
+    why: str = ""
+
+
+@dataclass(frozen=True)
 class Stopped:
     """An operator stopped the run, which can be gone on with."""
 
@@ -213,7 +220,7 @@ Event = (
     BrokerStarted | JoinLine | WaitedForClients | ClientJoined | ClientLeft | ClientRefused | RoundOpened
     | TrainingAdvanced | UploadAdvanced | UpdateAccepted | UpdateRejected | UpdateLate | ClientDeclined
     | AggregationStarted | Evaluated | RoundEnded | Resumed | ConnectionLost | ConnectionRestored | EndedEarly | Finished
-    | CommandTaken | Stopped | Noted | Warned
+    | CommandTaken | WaitedForOperator | Stopped | Noted | Warned
 )  # fmt: skip
 
 
@@ -332,6 +339,7 @@ _LINES: dict[type[Any], Callable[[Any], str]] = {
             asked=e.action, client=e.client_id or None, refused=(e.refusal and clean(e.refusal, 200)) or None
         )
     ),
+    WaitedForOperator: lambda e: "waiting for an operator" + (f": {clean(e.why, 400)}" if e.why else ""),
     Stopped: lambda e: f"stopped by an operator {pairs(rounds=e.rounds)}: the same command goes on",
     Finished: lambda e: (
         "finished "

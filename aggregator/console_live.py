@@ -84,6 +84,7 @@ _FOLDS: dict[type[Any], Callable[[Scene, Any], Scene]] = {
     c.WaitedForClients: lambda s, e: replace(
         s, head=f"waiting for clients: {e.present} of {e.needed}", note="", clients={}
     ),
+    c.WaitedForOperator: lambda s, e: replace(s, head="waiting for an operator", note=e.why, clients={}),
     c.Resumed: lambda s, e: replace(
         s, head=f"resumed at round {e.round_number}", note=f"{e.held} updates kept"
     ),
@@ -166,7 +167,7 @@ def lasting(event: c.Event) -> Text | None:
     """The line that stays above the live area, for events worth keeping."""
     if isinstance(event, _ALARMS):
         return Text.assemble(("! ", "red"), c.line_of(event))
-    if isinstance(event, c.Resumed | c.ConnectionRestored | c.CommandTaken | c.Stopped):
+    if isinstance(event, c.Resumed | c.ConnectionRestored | c.CommandTaken | c.WaitedForOperator | c.Stopped):
         return Text(c.line_of(event), "dim")
     return _LASTING[type(event)](event) if type(event) in _LASTING else None
 

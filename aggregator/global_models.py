@@ -82,10 +82,14 @@ class GlobalModels:
                 "from here"
             )
 
+    @property
+    def is_folding(self) -> bool:
+        return self._folding is not None and self._folding.is_alive()
+
     def await_fold(self) -> None:
         """Let a fold under way end: cut off, it would leave half a file behind. Nobody reads the inbox any more."""
         until = time.monotonic() + LONGEST_FOLD_S
-        while self._folding is not None and self._folding.is_alive() and time.monotonic() < until:
+        while self._folding is not None and self.is_folding and time.monotonic() < until:
             with contextlib.suppress(queue.Empty):
                 self._inbox.get_nowait()
             self._folding.join(0.01)

@@ -120,13 +120,15 @@ class Membership:
         self._evicted.add(client_id)
         return [Send(client_id, Refusal(member.instance, SENT_AWAY))], [ClientEvicted(client_id)]
 
-    def here(self) -> list[ClientReady]:
-        """Those who can train, as they said so: for a run that begins with them."""
-        return [
-            ClientReady(name, member.num_examples)
-            for name, member in self.members.items()
-            if member.can_train
-        ]
+    def standing(self) -> list[Event]:
+        """Who is here and who is gone, for a run that begins when all that has been told."""
+        events: list[Event] = [ClientEvicted(name) for name in sorted(self._evicted)]
+        for name, member in self.members.items():
+            if member.can_train:
+                events.append(ClientReady(name, member.num_examples))
+            elif member.state in (LOST, LEFT):
+                events.append(ClientGone(name))
+        return events
 
     def holdings(self) -> dict[str, dict[str, int]]:
         """Images of each class by client, of those who told."""

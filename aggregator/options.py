@@ -222,6 +222,16 @@ OutOption = Annotated[
     str | None,
     cl.option("out", "Run directory (default: runs/JOB). The same command again resumes it.", metavar="DIR"),
 ]
+WaitOption = Annotated[
+    bool,
+    cl.option(
+        "wait",
+        "Begin nothing until an operator launches a run, on a dashboard say, and wait for the next one when it has "
+        "ended; each run has a folder of its own in --out, and edges stay. The other options are what a launch does "
+        "not say.",
+        flag=True,
+    ),
+]
 FreshOption = Annotated[bool, cl.option("fresh", "Start over in the run directory.", flag=True)]
 ListenOption = Annotated[
     str, cl.option("listen", "Address on which a broker that we start listens.", rich_help_panel=cl.BROKER)

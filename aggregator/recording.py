@@ -30,6 +30,7 @@ class Recording:
         self._missed = best_by
         """The metric that decides, until it is known whether rounds have it."""
         self._counted = (0, 0)
+        self._folding: list[Upload] = []
         self._folded: list[Upload] = []
         self._report_next_at = 0.0
         self.untidy = False
@@ -48,10 +49,11 @@ class Recording:
     def folding(self, effect: Aggregate) -> None:
         """Note which files of the spool are of the past once the round's model is adopted."""
         number = effect.round_number
-        self._folded = [(number - each.staleness, each.client_id, each.transfer) for each in effect.updates]
+        self._folding = [(number - each.staleness, each.client_id, each.transfer) for each in effect.updates]
 
     def keep(self, record: dict[str, Any], sent: int, received: int) -> None:
         """A round ended. ``sent`` and ``received`` are bytes since the process began."""
+        self._folded, self._folding = self._folded + self._folding, []
         number = record["round"]
         whole = record | {
             "bytes_down": sent - self._counted[0],

@@ -12,7 +12,8 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +29,43 @@ OURS = ("rounds.jsonl", GLOBAL, BEST, "config.json", "evaluation.json", "parts.j
         "journal.sqlite-wal", "journal.sqlite-shm", "models", "spool")  # fmt: skip
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """A folder of ours alone, made if need be. Raises ConfigError if it cannot be used, AccessRefused if another has it."""
+    lock = _open_lock(path)
+    _take_lock(path, lock)
+    try:
+        yield
+    finally:
+        os.close(lock)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(f"cannot write to {path} ({error.strerror}): give another --out") from None
+
+
+def _take_lock(path: Path, lock: int) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise AccessRefused(
+            f"another aggregator is working in {path}: stop it, or give this one another --job or --out"
+        ) from None
+
+
 class RunDirectory:
     """One run's folder, locked for as long as the object is open."""
 
     def __init__(self, path: Path, *, fresh: bool = False) -> None:
         self.path = path
         self._new_folders = [folder for folder in (path, *path.parents) if not folder.exists()]
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise ConfigError(f"cannot write to {path} ({error.strerror}): give another --out") from None
-        self._take_lock()
+        self._lock = _open_lock(path)
+        _take_lock(path, self._lock)
         self._bring_back()
         if fresh and (path / "journal.sqlite").exists():
             self._set_aside()
@@ -51,15 +77,6 @@ class RunDirectory:
             leftover.unlink(missing_ok=True)
         self.journal = Journal(path / "journal.sqlite")
         self.spool = Spool(path / "spool")
-
-    def _take_lock(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(self._lock)
-            raise AccessRefused(
-                f"another aggregator is working in {self.path}: stop it, or give this one another --job or --out"
-            ) from None
 
     @property
     def _aside(self) -> Path:

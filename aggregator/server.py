@@ -35,7 +35,7 @@ from fl_protocol import messages as msg
 from fl_protocol.errors import ConfigError, HilumError, QuorumNotMet
 from fl_protocol.tensors import Manifest, chunk_bytes_for
 from fl_protocol.topics import Topic
-from fl_protocol.transport import Connected, Disconnected, Received, Undelivered
+from fl_protocol.transport import Connected
 from fl_tasks.jobs import DataOptions, Evaluate, Evaluated, Failed, Reply
 from fl_tasks.process import TaskProcess
 
@@ -96,10 +96,9 @@ class Server:
         self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
         self.station.presence.run_id = self.run_dir.run_id
         first = self.federation.start(time.monotonic(), self.run_dir.journal.unfinished())
-        self._on_connected(connected)
+        self.on_connected(connected)
         self._apply(first)
-        for client in self.station.membership.here():
-            self.happened(client)
+        self._hear_who_is_here()
         self._tell_waiting()
         while not self._over:
             self.step()
@@ -108,6 +107,14 @@ class Server:
         self.station.bulletin.finish(self.rounds_done)
         if self.ended:
             raise self.ended
+
+    def _hear_who_is_here(self) -> None:
+        """In a station that has been there for a while nobody need be presumed alive who is not."""
+        current = self.federation.round
+        cohort = current.cohort if current else frozenset()
+        for event in self.station.membership.standing():
+            if isinstance(event, ev.ClientReady) or getattr(event, "client_id", "") in cohort:
+                self.happened(event)
 
     @property
     def _over(self) -> bool:
@@ -158,19 +165,24 @@ class Server:
         self.watcher(self)
 
     def _announce(self, *, again: bool = True) -> None:
-        self.station.presence.announce(self._shown(self.federation.state()), again=again)
+        self.station.presence.announce(self.shown(), again=again)
 
-    def _shown(self, state: msg.RoundState) -> msg.RoundState:
-        """A run that is over is no reason for edges to leave, if there may be another."""
-        if self.stays and self.federation.over:
-            return dataclasses.replace(state, phase=msg.WAITING, rounds=state.round_number)
-        return state
+    def shown(self, state: msg.RoundState | None = None) -> msg.RoundState:
+        """What is told of the round; that a run is over is no reason for edges to leave if there may be another."""
+        state, done = state or self.federation.state(), self.rounds_done
+        if not (self.stays and (self.federation.over or self.stopped)):
+            return state
+        return dataclasses.replace(
+            state, phase=msg.WAITING, round_number=done, rounds=done, attempt=0, cohort=(), evaluators=None
+        )
 
     def _take(self, item: Any, now: float) -> None:
-        if isinstance(item, Received):
-            self.station.take(item, now)
+        if self.station.take_item(item, now):
+            return
+        if isinstance(item, Folded):
+            self._on_folded(item)
         else:
-            self._on_item(item)
+            self._on_reply(item)
 
     def _settle(self, now: float) -> None:
         """Bring complete uploads to disk, together with those that what has arrived meanwhile completes."""
@@ -207,20 +219,6 @@ class Server:
             here, needed = len(self.federation.present), self.federation.needed
             self.view.show(seen.Warned(f"still waiting: {here} of the {needed} clients needed are here"))
 
-    def _on_item(self, item: Any) -> None:
-        if isinstance(item, Connected):
-            self._on_connected(item)
-            self.view.show(seen.ConnectionRestored(""))
-        elif isinstance(item, Disconnected):
-            self.view.show(seen.ConnectionLost(item.reason))
-            self.ended = item.fatal
-        elif isinstance(item, Undelivered):
-            self.view.show(seen.Warned(f"not delivered: {item.topic}: {item.reason}"))
-        elif isinstance(item, Folded):
-            self._on_folded(item)
-        else:
-            self._on_reply(item)
-
     def happened(self, event: ev.Event) -> None:
         self._events.append(event)
 
@@ -233,16 +231,20 @@ class Server:
 
     # --- connection ---------------------------------------------------------------------------------------------
 
-    def _on_connected(self, connected: Connected) -> None:
+    def on_connected(self, connected: Connected) -> None:
         """Lay out model and round, then say that we are here: the broker may have lost everything.
 
         In this order, since an edge that sees us online and an ended run of the past would take its leave.
         """
         self.station.connected(connected.number)
-        self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
-        self.models.publish(self.federation.base)
+        self.lay_out_model(connected)
         self._announce()
         self.station.presence.say_online()
+
+    def lay_out_model(self, connected: Connected) -> None:
+        """The global model, in pieces that the broker takes."""
+        self.models.chunk_bytes = chunk_bytes_for(connected.max_packet_bytes)
+        self.models.publish(self.federation.base)
 
     # --- what the station hears ---------------------------------------------------------------------------------
 
@@ -329,7 +331,7 @@ class Server:
         self.receiving.answer(effect)
 
     def _perform_announce(self, effect: ev.Announce) -> None:
-        self.station.presence.announce(self._shown(effect.state))
+        self.station.presence.announce(self.shown(effect.state))
         if effect.state.phase == msg.WAITING:
             self._tell_waiting()
 
@@ -366,6 +368,8 @@ class Server:
         self.scoring.tasks.submit(Evaluate(self.scoring.data, model, detail=True))
 
     def _on_reply(self, reply: Reply) -> None:
+        if not self._evaluating:
+            return  # of a run before this one
         if isinstance(reply, Evaluated):
             self.view.show(seen.Evaluated(self._evaluating, reply.metrics))
             self.happened(ev.Evaluated(self._evaluating, self.recording.scores(self._evaluating, reply)))

@@ -42,19 +42,26 @@ def _serve(settings: RunSettings, broker: BrokerOptions | None, listen: str, vie
     try:
         if broker is not None:
             view.show(seen.JoinLine(join_line(broker, settings.job, broker.host)))
-            view.show(_run(settings, broker, view))
+            _run(settings, broker, view)
         else:
-            view.show(_serve_locally(settings, listen, view))
+            _serve_locally(settings, listen, view)
     finally:
         view.close()
 
 
-def _run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished | seen.Stopped:
-    with dashboard_beside(settings.dashboard, broker, settings.job, settings.out.parent, view) as shown:
-        return run(settings, broker, shown)
+def _run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> None:
+    beside = settings.out if settings.stays else settings.out.parent
+    with dashboard_beside(settings.dashboard, broker, settings.job, beside, view) as shown:
+        if settings.stays:
+            from aggregator.waiting import wait_for_operators
+
+            wait_for_operators(settings, broker, shown)
+            return
+        ended = run(settings, broker, shown)
+    view.show(ended)
 
 
-def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.Finished | seen.Stopped:
+def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> None:
     from aggregator.local_broker import find_or_start
 
     new = [folder for folder in (settings.out, *settings.out.parents) if not folder.exists()]
@@ -63,7 +70,7 @@ def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.
         view.show(seen.BrokerStarted(local.options.where, local.kind))
         host = "localhost" if listen.startswith("127.") else socket.gethostname()
         view.show(seen.JoinLine(join_line(local.options, settings.job, host)))
-        return _run(settings, local.options, view)
+        _run(settings, local.options, view)
     finally:
         local.stop()
         if local.started:
@@ -72,7 +79,7 @@ def _serve_locally(settings: RunSettings, listen: str, view: seen.View) -> seen.
 
 def _forget_unused(out: Path, new: Sequence[Path]) -> None:
     """If no run was begun (a mistake in the settings), what the broker kept is not worth a folder."""
-    if not (out / "journal.sqlite").exists():
+    if not [*out.glob("journal.sqlite"), *out.glob("*/journal.sqlite")]:
         shutil.rmtree(out / "broker", ignore_errors=True)
         with contextlib.suppress(OSError):  # somebody has something there
             for folder in new:

@@ -8,9 +8,10 @@ import queue
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from aggregator.rundir import BEST, GLOBAL, RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
 from aggregator.station import Station
 from aggregator.strategy import Strategy
+from fl_protocol.bounds import MOST
 from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
 from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
@@ -56,6 +58,8 @@ class RunSettings:
     """Where a page for people is served beside the run."""
     stays: bool = False
     """Whether there is to be another run after this one."""
+    given: Mapping[str, Any] = field(default_factory=dict)
+    """The options of the command line by name, where a launch may say otherwise."""
 
 
 def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.Finished | seen.Stopped:
@@ -68,8 +72,10 @@ def run(settings: RunSettings, broker: BrokerOptions, view: seen.View) -> seen.F
 
 
 @contextmanager
-def prepared(settings: RunSettings, station: Station, replies: queue.Queue[Any]) -> Iterator[Server]:
-    """The run of ``settings``, begun or gone on with, ready to be served; let go of at the end.
+def prepared(
+    settings: RunSettings, station: Station, replies: queue.Queue[Any], more: int = 0
+) -> Iterator[Server]:
+    """The run of ``settings``, begun or gone on with, ready to be served; let go of at the end. ``more`` rounds are added.
 
     The task process answers into ``replies`` until it is ready, and from then on into the station's inbox.
     """
@@ -77,8 +83,9 @@ def prepared(settings: RunSettings, station: Station, replies: queue.Queue[Any])
     deliver = _Switch(replies)
     tasks = TaskProcess(device=settings.device, plugin=settings.plugin, deliver=deliver)
     try:
-        base = _base_model(settings, folder, tasks, replies, station.view)
-        server = _server(settings, station, folder, base, tasks)
+        reply = partial(_reply, replies, lambda: station.stop_requested)
+        base = _base_model(settings, folder, tasks, reply, station.view)
+        server = _server(settings, station, folder, base, tasks, more)
         deliver.to = station.inbox
         yield server
     except (OSError, sqlite3.OperationalError) as error:
@@ -104,12 +111,13 @@ class _Switch:
 
 
 def _server(
-    settings: RunSettings, station: Station, folder: RunDirectory, base: str, tasks: TaskProcess
+    settings: RunSettings, station: Station, folder: RunDirectory, base: str, tasks: TaskProcess, more: int
 ) -> Server:
-    config = replace(settings.config, rounds=folder.rounds_for(settings.config.rounds))
-    added = {"rounds": {"value": config.rounds, "source": "operator"}}
-    more = added if config.rounds != settings.config.rounds else {}
-    folder.write_json("config.json", settings.effective | _synthetic(settings) | more)
+    rounds = min(MOST, folder.rounds_for(settings.config.rounds) + more)
+    config = replace(settings.config, rounds=rounds)
+    folder.write_json("config.json", settings.effective | _synthetic(settings))
+    if rounds != settings.config.rounds:
+        folder.keep_rounds(rounds)
     folder.write_rounds(folder.journal.each_record())
     federation = Federation(config, base, folder.journal.each_record())
     scoring = None
@@ -117,7 +125,9 @@ def _server(
         cache = str(folder.path / "cache")
         data = DataOptions(config.task, settings.eval_data, config.image_size, cache, role=EVAL)
         scoring = Scoring(tasks, data)
-    else:
+    if (
+        scoring is None or settings.stays
+    ):  # a task process dies with the thread that began it: not the owner's there
         tasks.stop()
     server = Server(station, folder, federation, settings.strategy, scoring, stays=settings.stays)
     if settings.page is not None:
@@ -171,7 +181,8 @@ def how_to_go_on(federation: Federation) -> str:
 
 
 def _base_model(
-    settings: RunSettings, folder: RunDirectory, tasks: TaskProcess, inbox: queue.Queue[Any], view: seen.View
+    settings: RunSettings, folder: RunDirectory, tasks: TaskProcess, reply_to_it: Callable[[], Initialised | Failed],
+    view: seen.View,
 ) -> str:  # fmt: skip
     """The digest of the model that the run goes on from; the first time, made from the seed or from --init."""
     config = settings.config
@@ -190,7 +201,7 @@ def _base_model(
     tasks.submit(
         Initialise(config.task, config.model, config.image_size, config.seed, settings.init, str(draft))
     )
-    reply = _reply(inbox)
+    reply = reply_to_it()
     try:
         if isinstance(reply, Failed):
             raise ConfigError(reply.message) if reply.kind in (DATA, DISK) else HilumError(reply.message)
@@ -202,9 +213,11 @@ def _base_model(
     return digest
 
 
-def _reply(inbox: queue.Queue[Any]) -> Initialised | Failed:
+def _reply(inbox: queue.Queue[Any], given_up: Callable[[], bool]) -> Initialised | Failed:
     until = time.monotonic() + INITIALISE_S
     while (left := until - time.monotonic()) > 0:
+        if given_up():
+            raise KeyboardInterrupt
         try:
             item = inbox.get(timeout=min(left, 0.5))
         except queue.Empty:

@@ -26,7 +26,7 @@ from fl_protocol import topics
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import AccessRefused, ConfigError, DecodeError, HilumError
 from fl_protocol.topics import AGGREGATOR, Kind, Topic
-from fl_protocol.transport import Received, Transport
+from fl_protocol.transport import Connected, Disconnected, Received, Transport, Undelivered
 
 
 class Business(Protocol):
@@ -38,6 +38,9 @@ class Business(Protocol):
     @property
     def round_number(self) -> int:
         """The round under way, or the last one."""
+
+    def on_connected(self, connected: Connected) -> None:
+        """The broker is there, and may have lost everything."""
 
     def happened(self, event: ev.Event) -> None:
         """Somebody came or went, or sent what is no message."""
@@ -59,6 +62,9 @@ class _Nothing:
     """Before anything was begun."""
 
     rounds_done = round_number = 0
+
+    def on_connected(self, connected: Connected) -> None:
+        """Nothing is to be laid out."""
 
     def happened(self, event: ev.Event) -> None:
         """Nobody minds."""
@@ -91,6 +97,7 @@ class Station:
         self.bulletin = Bulletin(job, instance, self.publish)
         self.desk = Desk(job, self.publish, view)
         self.business: Business = _NOTHING
+        self.connection: Connected | None = None
         self.stop_requested = False
         self.ended: HilumError | None = None
         self.bytes_down = self.bytes_up = 0
@@ -125,6 +132,23 @@ class Station:
                                   topics.command_filter(self.job), self.bulletin.topic])  # fmt: skip
 
     # --- what is heard --------------------------------------------------------------------------------------------
+
+    def take_item(self, item: Any, now: float) -> bool:
+        """Something came out of the queue; False if it is not of the network."""
+        if isinstance(item, Received):
+            self.take(item, now)
+        elif isinstance(item, Connected):
+            self.connection = item
+            self.business.on_connected(item)
+            self.view.show(seen.ConnectionRestored(""))
+        elif isinstance(item, Disconnected):
+            self.view.show(seen.ConnectionLost(item.reason))
+            self.ended = item.fatal
+        elif isinstance(item, Undelivered):
+            self.view.show(seen.Warned(f"not delivered: {item.topic}: {item.reason}"))
+        else:
+            return False
+        return True
 
     def take(self, frame: Received, now: float) -> None:
         """A frame came."""

@@ -222,6 +222,10 @@ class Session:
         known_run, self._run_id = self._run_id, event.run_id or self._run_id
         if known_run not in (None, self._run_id):
             return self._begin_anew()
+        again = self.outbox.rejoined(now, lost=True) if _was_between_runs(before, event) else []
+        return [*again, *self._round_over(before, event)]
+
+    def _round_over(self, before: RoundState | None, event: RoundState) -> list[Effect]:
         last = event.last
         known = before.last.round_number if before and before.last else None
         if before is None or last is None or last.round_number == known:
@@ -453,6 +457,12 @@ class Session:
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         return self.outbox.tick(now, event.unsent)
+
+
+def _was_between_runs(before: RoundState | None, event: RoundState) -> bool:
+    """Whether nobody heard what we offered, since an operator had stopped the run, and it goes on now."""
+    idle = before is not None and before.phase == messages.WAITING and before.rounds <= before.round_number
+    return idle and event.phase == messages.OPEN
 
 
 Handler = Callable[[Session, Any, float], list[Effect]]

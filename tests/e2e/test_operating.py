@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import signal
 from contextlib import closing
+from typing import Any
 
 from fl_protocol import messages as msg
 from tests.e2e.operating import Operator
-from tests.e2e.processes import Programs
+from tests.e2e.processes import Program, Programs, rounds
 
 SLOW = {"ECHO_DELAY_S": "0.3"}
 
@@ -100,3 +102,115 @@ def test_a_run_begun_afresh_clears_the_lines_of_the_one_before(
         programs.edge("one", name="one-again")
         assert again.wait() == 0, again.told()
         operator.sees("the new line", lambda: list(operator.lines) == [1])
+
+
+# --- an aggregator that waits to be told ---------------------------------------------------------------------------
+
+
+def waiting(programs: Programs, *more: object, name: str = "agg") -> Program:
+    return programs.agg("--wait", "--min-clients", 2, "--grace", 1, *more, name=name)
+
+
+def records(programs: Programs, run: str) -> list[dict[str, Any]]:
+    return rounds(programs.run_dir / run)
+
+
+def test_runs_are_launched_one_after_the_other_and_edges_stay(
+    programs: Programs, broker_address: str
+) -> None:
+    agg = waiting(programs)
+    edges = [programs.edge(name) for name in ("one", "two")]
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.waits("waits for an operator to launch a run")
+        operator.sees("LAUNCH", lambda: operator.run and operator.run.accepts == (msg.LAUNCH, msg.EVICT))
+        for edge in edges:
+            edge.says("joined")
+        for refused, reason in (
+            (operator.ask(msg.PAUSE), "no run is under way"),
+            (operator.ask(msg.MORE, rounds="1"), "there is no run yet: launch one"),
+            (operator.ask(msg.LAUNCH, rounds="many"), "--rounds"),
+            (operator.ask(msg.LAUNCH, out="/tmp/elsewhere"), "'out' cannot be set by a launch"),
+        ):
+            assert not refused.ok and reason in refused.reason, refused
+        assert not list(programs.run_dir.glob("0*")), "nothing was begun"
+
+        assert operator.ask(msg.LAUNCH, rounds="1", learning_rate="0.5").ok
+        operator.waits("run 001 has had its 1 rounds")
+        assert operator.lines[1]["accepted"] == ["one", "two"]
+        # The same seed and so the same first model: what was done for the run before must not count in this one.
+        assert operator.ask(msg.LAUNCH, rounds="2", learning_rate="0.25", strategy="fedadam").ok
+        operator.waits("run 002 has had its 2 rounds")
+        assert operator.ask(msg.MORE, rounds="1").ok
+        operator.waits("run 002 has had its 3 rounds")
+        operator.sees(
+            "the run", lambda: operator.run and (operator.run.run, operator.run.newest) == ("002", 3)
+        )
+        assert sorted(operator.lines) == [1, 2, 3]
+
+        first, second = (
+            json.loads((programs.run_dir / run / "config.json").read_text()) for run in ("001", "002")
+        )
+        assert first["learning_rate"] == {"value": 0.5, "source": "launch"}
+        assert first["min_clients"] == {"value": 2, "source": "option"}
+        assert second["strategy"] == {"value": "fedadam", "source": "launch"}
+        assert second["rounds"] == {"value": 3, "source": "operator"}
+        assert [len(records(programs, run)) for run in ("001", "002")] == [1, 3]
+        assert all(record["accepted"] == ["one", "two"] for record in records(programs, "002"))
+        assert all(edge.running for edge in edges)
+        agg.interrupt()
+        assert agg.wait() == 130
+        operator.sees("that it stopped", lambda: operator.state and operator.state.phase == msg.STOPPED)
+    assert all(edge.running for edge in edges), "they wait for the aggregator to come back"
+
+
+def test_a_launched_run_is_stopped_gone_on_with_and_survives_a_kill(
+    programs: Programs, broker_address: str
+) -> None:
+    agg = waiting(programs)
+    edges = {name: programs.edge(name, env=SLOW) for name in ("one", "two", "three")}
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.waits("waits for an operator")
+        assert operator.ask(msg.LAUNCH, rounds="1000").ok
+        operator.ended(1)
+        assert "a run is under way" in operator.ask(msg.LAUNCH).reason
+        assert operator.ask(msg.PAUSE).ok
+        operator.waits("paused by an operator")
+        assert operator.ask(msg.RESUME).ok
+        assert operator.ask(msg.EVICT, "three").ok
+        assert edges["three"].wait() == 3
+        assert operator.ask(msg.STOP).ok
+        operator.waits("run 001 was stopped by an operator after round")
+        done = len(records(programs, "001"))
+        operator.sees(
+            "that it can be gone on with", lambda: operator.run and msg.RESUME in operator.run.accepts
+        )
+        assert operator.ask(msg.RESUME).ok
+        operator.ended(done + 1)
+        agg.kill()
+        operator.sees("nobody", lambda: edges["one"].says("gone|lost|away"))
+        again = waiting(programs, name="again")
+        operator.ended(len(records(programs, "001")) + 2)
+        assert operator.ask(msg.FINISH_ROUND).ok
+        operator.waits("run 001 was stopped by an operator after round")
+        again.kill()
+        third = waiting(programs, name="third")
+        third.says("waiting for an operator")
+        operator.sees("what it is now", lambda: operator.run and msg.RESUME in operator.run.accepts)
+    numbers = [record["round"] for record in records(programs, "001")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert edges["one"].running and edges["two"].running
+
+
+def test_a_run_that_fails_or_cannot_begin_is_no_end(programs: Programs, broker_address: str) -> None:
+    agg = waiting(programs, "--retries", 0)
+    edge = programs.edge("one", env={"ECHO_DIVERGES": "1"})
+    with closing(Operator(broker_address, programs.job)) as operator:
+        operator.waits("waits for an operator")
+        assert operator.ask(msg.LAUNCH, rounds="1", model="enormous").ok, "only the task knows its models"
+        operator.waits("unknown model 'enormous'")
+        assert not list(programs.run_dir.glob("0*"))
+        assert operator.ask(msg.LAUNCH, rounds="1", min_clients="1").ok
+        operator.waits("round 1 was abandoned")
+        assert agg.running and edge.running
+        agg.send(signal.SIGTERM)
+        assert agg.wait() == 0, agg.told()

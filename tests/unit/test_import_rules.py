@@ -33,10 +33,13 @@ NEVER = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelv
 NEVER_CALLED = ("torch.load", "torch.save")
 
 PURE = (
+    "aggregator/admission.py",
     "aggregator/cohort.py",
     "aggregator/federation.py",
     "aggregator/intake.py",
+    "aggregator/phase.py",
     "aggregator/round.py",
+    "aggregator/round_times.py",
     "aggregator/strategies/fedasync.py",
     "aggregator/strategies/fedavg.py",
     "aggregator/strategies/fedbn.py",
@@ -54,6 +57,7 @@ PURE = (
     "aggregator/strategy.py",
     "aggregator/temperature.py",
     "edge_client/following.py",
+    "aggregator/wishes.py",
     "edge_client/session.py",
     "fl_protocol/transfer.py",
     "fl_sim/frames.py",

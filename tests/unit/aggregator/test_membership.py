@@ -174,7 +174,7 @@ def test_what_comes_late_of_the_same_instance_is_of_the_past() -> None:
 def test_whom_an_operator_sends_away_is_told_and_does_not_come_back() -> None:
     members = joined()
     assert members.evict("site") == ([Send("site", Refusal(A, SENT_AWAY))], [ClientEvicted("site")])
-    assert "site" not in members.members and members.here() == []
+    assert "site" not in members.members and members.standing() == [ClientEvicted("site")]
     for instance in (A, B):
         assert members.hello("site", Hello(instance), 1.0) == (
             [Send("site", Refusal(instance, SENT_AWAY))],
@@ -197,7 +197,9 @@ def test_who_is_not_here_cannot_be_sent_away() -> None:
         members.evict("gone")
 
 
-def test_those_who_can_train_are_known_to_a_run_that_begins_later() -> None:
+def test_a_run_that_begins_later_hears_who_is_here_and_who_is_gone() -> None:
     members = joined()
     members.hello("idle", Hello(B), 0.0)
-    assert members.here() == [ClientReady("site", 20)]
+    members.hello("gone", Hello(C), 0.0)
+    members.state("gone", ClientState(C, LOST))
+    assert members.standing() == [ClientReady("site", 20), ClientGone("gone")]

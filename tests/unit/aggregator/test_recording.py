@@ -6,10 +6,10 @@ from pathlib import Path
 
 from aggregator import console as seen
 from aggregator.best import Best
-from aggregator.events import KeepRound
+from aggregator.events import Aggregate, KeepRound
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
-from tests.federations import BASE, record
+from tests.federations import BASE, record, update_of
 from tests.payloads import digest_of, floats, model_file
 from tests.unit.aggregator.shown import Shown
 
@@ -40,4 +40,21 @@ def test_a_measure_that_no_round_has_is_told_once_with_those_there_are(tmp_path:
         )
     (told,) = [event for event in view.events if isinstance(event, seen.Warned)]
     assert told.text == "--best-by aurok was not measured in round 1: there is auroc, client_eval_loss"
+    run.close()
+
+
+def test_updates_of_a_fold_under_way_stay_until_its_round_has_ended(tmp_path: Path) -> None:
+    """A stop while a round is folded: the next start folds the same files."""
+    run, folded = RunDirectory(tmp_path), update_of("a")
+    recording = Recording(run, Shown())
+    path = run.spool.path(1, "a", folded.transfer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"delta")
+    run.journal.keep_round(KeepRound(1, 1, ("a",), BASE, 1), "")
+    recording.folding(Aggregate(1, BASE, (folded,)))
+    recording.tidy(0)
+    assert path.exists()
+    recording.keep(record(1), 0, 0)
+    recording.tidy(1)
+    assert not path.exists()
     run.close()

@@ -636,3 +636,12 @@ def test_how_long_a_model_took_to_come_is_told_with_the_training() -> None:
     play.now = 4.5
     (started,) = of(ev.StartTraining, play.hear(ev.ModelFound(MODEL.digest)))
     assert started.fetch_s == 4.5
+
+
+def test_what_was_offered_while_there_was_no_run_is_offered_again_when_it_goes_on() -> None:
+    play = Play()
+    play.ready(in_run("a1", 3))
+    idle = in_run("a1", 2, phase=WAITING, rounds=2, attempt=0, cohort=())
+    assert of(ev.CancelTraining, play.hear(idle)) == [], "it may go on"
+    assert offers(play.trained(update_of(3)))
+    assert offers(play.hear(in_run("a1", 3, instance=AGG)))
