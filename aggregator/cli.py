@@ -79,6 +79,7 @@ def start(
     metrics_port: opt.MetricsPortOption = None,
     metrics_host: opt.MetricsHostOption = "127.0.0.1",
     dashboard: web.DashboardOption = None,
+    tensorboard: opt.TensorboardOption = None,
     device: opt.DeviceOption = "auto",
     plugin: cl.PluginOption = None,
     username: cl.UsernameOption = None,
@@ -121,10 +122,15 @@ def start(
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
         dashboard=dashboard,
         effective=cl.effective_settings(ctx) if wait else effective(cl.effective_settings(ctx), config, rule),
+        tensorboard=Path(tensorboard) if tensorboard is not None else None,
         stays=wait,
         given=ctx.params,
     )
     check_files(settings)
+    if tensorboard is not None:
+        from aggregator.tensorboard import check_installed
+
+        check_installed()
     page = None
     if metrics_port is not None:
         page = metrics_host, at_least(metrics_port, 1, "--metrics-port", 65_535)

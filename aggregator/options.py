@@ -244,6 +244,14 @@ ConnectTimeoutOption = Annotated[
         rich_help_panel=cl.BROKER,
     ),
 ]
+TensorboardOption = Annotated[
+    str | None,
+    cl.option(
+        "tensorboard",
+        "Write every round's figures as event files for TensorBoard into this folder (needs the extra 'tensorboard').",
+        metavar="DIR",
+    ),
+]
 DeviceOption = Annotated[str, cl.option("device", "Where models are evaluated: auto, cpu or cuda.")]
 MetricsPortOption = Annotated[
     int | None,

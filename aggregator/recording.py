@@ -14,6 +14,7 @@ from aggregator.report_parts import FILE_NAME as PARTS_FILE
 from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.spool import Upload
+from aggregator.tensorboard import EventFiles
 from fl_protocol.messages import FIGURE
 from fl_tasks.jobs import Evaluated
 
@@ -29,6 +30,8 @@ class Recording:
         self._run, self._view = run, view
         self._missed = best_by
         """The metric that decides, until it is known whether rounds have it."""
+        self.tensorboard: EventFiles | None = None
+        self._drawn: list[dict[str, Any]] = []
         self._counted = (0, 0)
         self._folding: list[Upload] = []
         self._folded: list[Upload] = []
@@ -65,6 +68,8 @@ class Recording:
         self._run.append_round(whole)
         self._view.show(seen.RoundEnded(whole))
         self._look_for_measure(record)
+        if self.tensorboard is not None:
+            self._drawn.append(whole)
         self.untidy = True
 
     def _look_for_measure(self, record: Mapping[str, Any]) -> None:
@@ -96,8 +101,28 @@ class Recording:
         self._run.spool.discard(self._folded)
         self._folded = []
         self._run.spool.discard_up_to(settled)
+        self._draw()
         if time.monotonic() >= self._report_next_at:
             self.report()
+
+    def _draw(self) -> None:
+        """Bring the event files up to date; a disk that refuses them does not end the run."""
+        drawn, self._drawn = self._drawn, []
+        try:
+            for record in drawn:
+                if self.tensorboard is not None:
+                    self.tensorboard.add(record)
+        except OSError as error:
+            self.tensorboard = None
+            self._view.show(
+                seen.Warned(f"the files for TensorBoard cannot be written any more ({error.strerror})")
+            )
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        if self.tensorboard is not None:
+            self.tensorboard.close()
+            self.tensorboard = None
 
     def report(self) -> None:
         """Write report.html; a disk that refuses it does not end the run."""

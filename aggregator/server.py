@@ -30,6 +30,7 @@ from aggregator.receiving import Receiving
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
 from aggregator.station import Station
+from aggregator.stragglers import Stragglers, advice
 from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
 from fl_protocol.errors import ConfigError, HilumError, QuorumNotMet
@@ -79,6 +80,7 @@ class Server:
         self.finished = self.stopped = False
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
         self.recording = Recording(run, self.view, federation.config.best_by)
+        self._stragglers = Stragglers()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0
         self._refresh_at = 0.0
@@ -381,6 +383,9 @@ class Server:
     def _keep_record(self, effect: ev.KeepRecord) -> None:
         self.recording.holdings = self.station.membership.holdings()
         self.recording.keep(effect.record, self.station.bytes_down, self.station.bytes_up)
+        late = self._stragglers.add(effect.record)
+        if late and not self.federation.config.max_staleness:  # else what is late may count
+            self.view.show(seen.Warned(advice(late)))
 
     def _keep_best(self, effect: ev.KeepBest) -> None:
         self.recording.keep_best(effect.best)

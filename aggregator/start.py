@@ -25,6 +25,7 @@ from aggregator.rundir import BEST, GLOBAL, RunDirectory
 from aggregator.server import INBOX_FRAMES, Scoring, Server
 from aggregator.station import Station
 from aggregator.strategy import Strategy
+from aggregator.tensorboard import EventFiles
 from fl_protocol.bounds import MOST
 from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
@@ -56,6 +57,8 @@ class RunSettings:
     page: MetricsPage | None = None
     dashboard: str | None = None
     """Where a page for people is served beside the run."""
+    tensorboard: Path | None = None
+    """Where event files go."""
     stays: bool = False
     """Whether there is to be another run after this one."""
     given: Mapping[str, Any] = field(default_factory=dict)
@@ -87,7 +90,10 @@ def prepared(
         base = _base_model(settings, folder, tasks, reply, station.view)
         server = _server(settings, station, folder, base, tasks, more)
         deliver.to = station.inbox
-        yield server
+        try:
+            yield server
+        finally:
+            server.recording.close()
     except (OSError, sqlite3.OperationalError) as error:
         if isinstance(error, OSError) and error.errno not in BAD_DISK:
             raise
@@ -133,6 +139,8 @@ def _server(
     if settings.page is not None:
         settings.page.begin(folder.journal.each_record())
         server.watcher = settings.page.look
+    if settings.tensorboard is not None:
+        server.recording.tensorboard = EventFiles(settings.tensorboard, folder.journal.each_record())
     _tell_resumed(folder, federation, station.view)
     return server
 

@@ -140,6 +140,8 @@ def settings_of(settings: RunSettings, path: Path, options: Mapping[str, Any]) -
             name
         ):
             shown[name] = {"value": options[name], "source": "launch"}
+    curves = settings.tensorboard / path.name if settings.tensorboard is not None else None
     return replace(
-        settings, out=path, config=config, strategy=strategy, effective=effective(shown, config, strategy)
-    )
+        settings, out=path, config=config, strategy=strategy, tensorboard=curves,
+        effective=effective(shown, config, strategy),
+    )  # fmt: skip

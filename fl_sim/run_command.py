@@ -13,6 +13,7 @@ from aggregator import options as opt
 from aggregator.cohort import Share
 from aggregator.console import View, make_view
 from aggregator.rule import Given, effective, rule_of
+from aggregator.tensorboard import check_installed
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
 from fl_protocol.console import pairs, seconds
@@ -71,6 +72,7 @@ def command(
     fresh: opt.FreshOption = False,
     workers: sim.WorkersOption = None,
     engine: sim.EngineOption = "local",
+    tensorboard: opt.TensorboardOption = None,
     device: opt.DeviceOption = "cpu",
     plugin: cl.PluginOption = None,
     as_json: sim.JsonOption = False,
@@ -94,6 +96,8 @@ def simulated(given: Given, told: Told, view: View) -> Simulated:
     """
     try:
         settings = settings_of(given, told)
+        if settings.tensorboard is not None:
+            check_installed()
         trains = engine_of(given["engine"], worker_count(given), given["device"], given["plugin"])
         try:
             found = run(settings, trains, view)
@@ -121,6 +125,7 @@ def settings_of(given: Given, told: Told) -> SimSettings:
     return SimSettings(
         Path(given["out"] or "runs/simulation"), config, chosen, clients, given["data"], given["partition"],
         profile, scored, given["init"], given["fresh"], effective(dict(told), config, chosen) | synthetic(given["data"]),
+        tensorboard=Path(given["tensorboard"]) if given["tensorboard"] else None,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.start import _name_model, finished, how_to_go_on
 from aggregator.strategy import Strategy
+from aggregator.tensorboard import EventFiles
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
 from fl_sim.profiles import Profile
@@ -42,6 +43,8 @@ class SimSettings:
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
     cache: Path | None = None
     """Where resized images are kept; None: with the run."""
+    tensorboard: Path | None = None
+    """Where event files go."""
 
     @property
     def options(self) -> jobs.DataOptions:
@@ -108,8 +111,13 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
             folder, federation, settings.strategy, who, settings.profile, engine, view,
             settings.scored_on,
         )  # fmt: skip
+        if settings.tensorboard is not None:
+            simulation.recording.tensorboard = EventFiles(settings.tensorboard, folder.journal.each_record())
         began = time.monotonic()
-        simulation.run()
+        try:
+            simulation.run()
+        finally:
+            simulation.recording.close()
         seconds = time.monotonic() - began
         told = tuple(folder.journal.records())
     return Simulated(

@@ -69,7 +69,7 @@ class Simulation:
         self.updates = 0
         self.payload_bytes, self.bytes_down, self.bytes_up = payload_bytes, 0, 0
         self._files: dict[tuple[str, str], Path] = {}
-        self._recording = Recording(run, view, federation.config.best_by)
+        self.recording = Recording(run, view, federation.config.best_by)
         self._over = False
 
     def run(self) -> None:
@@ -83,7 +83,7 @@ class Simulation:
                 )
             work = self.world.awaited()
             self._perform(self.world.step(self._outcome(work) if work else None))
-        self._recording.report()
+        self.recording.report()
 
     # --- training -----------------------------------------------------------------------------------------------
 
@@ -219,18 +219,18 @@ class Simulation:
         reply = answered(self.engine.result(key))
         assert isinstance(reply, jobs.Evaluated)
         self.view.show(seen.Evaluated(effect.round_number, reply.metrics))
-        return ev.Evaluated(effect.round_number, self._recording.scores(effect.round_number, reply))
+        return ev.Evaluated(effect.round_number, self.recording.scores(effect.round_number, reply))
 
     def _keep_record(self, effect: ev.KeepRecord) -> None:
         number = effect.record["round"]
         state = {"now": self.world.now, "away": self.world.away}
         self.run_dir.journal.put("world", self._state(number - 1) | {str(number): state})
-        self._recording.keep(effect.record, self.bytes_down, self.bytes_up)
+        self.recording.keep(effect.record, self.bytes_down, self.bytes_up)
         awaited = (int(path.parent.name) for path in self._files.values())
-        self._recording.tidy(min(awaited, default=number + 1) - 1)
+        self.recording.tidy(min(awaited, default=number + 1) - 1)
 
     def _keep_best(self, effect: ev.KeepBest) -> None:
-        self._recording.keep_best(effect.best)
+        self.recording.keep_best(effect.best)
 
     def _state(self, *rounds: int) -> dict[str, Any]:
         """What the journal says of the world after these rounds, or after all it knows: the last two, since it is
@@ -254,7 +254,7 @@ class Simulation:
             self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
     def _fail(self, effect: ev.Fail) -> None:
-        self._recording.report()
+        self.recording.report()
         raise QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
 
 
