@@ -94,9 +94,8 @@ class Server:
 
         Raises QuorumNotMet when a round was abandoned for good, AccessRefused when another aggregator took over.
         """
+        self.introduce()
         self.station.business = self
-        self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
-        self.station.presence.run_id = self.run_dir.run_id
         first = self.federation.start(time.monotonic(), self.run_dir.journal.unfinished())
         self.on_connected(connected)
         self._apply(first)
@@ -109,6 +108,11 @@ class Server:
         self.station.bulletin.finish(self.rounds_done)
         if self.ended:
             raise self.ended
+
+    def introduce(self) -> None:
+        """From now on the station tells of this run."""
+        self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
+        self.station.presence.run_id = self.run_dir.run_id
 
     def _hear_who_is_here(self) -> None:
         """In a station that has been there for a while nobody need be presumed alive who is not."""
@@ -172,7 +176,7 @@ class Server:
     def shown(self, state: msg.RoundState | None = None) -> msg.RoundState:
         """What is told of the round; that a run is over is no reason for edges to leave if there may be another."""
         state, done = state or self.federation.state(), self.rounds_done
-        if not (self.stays and (self.federation.over or self.stopped)):
+        if not (self.stays and (self.federation.over or self.stopped or self.station.business is not self)):
             return state
         return dataclasses.replace(
             state, phase=msg.WAITING, round_number=done, rounds=done, attempt=0, cohort=(), evaluators=None

@@ -141,7 +141,8 @@ def _server(
         server.watcher = settings.page.look
     if settings.tensorboard is not None:
         server.recording.tensorboard = EventFiles(settings.tensorboard, folder.journal.each_record())
-    _tell_resumed(folder, federation, station.view)
+    if not settings.stays:
+        tell_resumed(server)
     return server
 
 
@@ -167,8 +168,10 @@ def _synthetic(settings: RunSettings) -> dict[str, dict[str, Any]]:
     return {"synthetic": {"value": made_up, "source": "the data"}}
 
 
-def _tell_resumed(folder: RunDirectory, federation: Federation, view: seen.View) -> None:
-    unfinished, rounds = folder.journal.unfinished(), federation.config.rounds
+def tell_resumed(server: Server) -> None:
+    """Say of a run that is gone on with where it stands."""
+    federation, view = server.federation, server.view
+    unfinished, rounds = server.run_dir.journal.unfinished(), federation.config.rounds
     if federation.is_over:
         view.show(seen.Warned(how_to_go_on(federation)))
     elif unfinished is not None:

@@ -18,7 +18,7 @@ from aggregator.phase import Phase
 from aggregator.rule import effective, rule_of
 from aggregator.runs import Launched, Runs
 from aggregator.server import INBOX_FRAMES, Server
-from aggregator.start import RunSettings, prepared
+from aggregator.start import RunSettings, prepared, tell_resumed
 from aggregator.station import Station
 from fl_protocol import messages as msg
 from fl_protocol.broker import BrokerOptions
@@ -64,10 +64,23 @@ class Waiting:
         order: Order | None = GoOn() if goes_on else None
         why = ""
         with self._open:
+            if newest is not None and not goes_on:
+                self._look_back(newest)
             while not self._lobby.over:
                 order = order or self._lobby.wait(why)
                 if order is not None:
                     why, order = self._serve_one(order), None
+
+    def _look_back(self, path: Path) -> None:
+        """The last run is told of, and its model laid out, as if we had never been away."""
+        try:
+            server = self._lobby.aside(lambda: self._prepared(path, GoOn()))
+        except HilumError as error:
+            self._station.view.show(seen.Warned(f"run {path.name} cannot be told of: {error}"))
+            return
+        server.introduce()
+        if self._station.connection is not None:
+            server.lay_out_model(self._station.connection)
 
     def _serve_one(self, order: Order) -> str:
         """Why the run is over, for a person."""
@@ -76,6 +89,8 @@ class Waiting:
         try:
             server = self._lobby.aside(lambda: self._prepared(path, order))
             assert self._station.connection is not None
+            if isinstance(order, GoOn):
+                tell_resumed(server)
             server.serve(self._station.connection)
         except HilumError as error:
             if isinstance(error, BrokerUnavailable):

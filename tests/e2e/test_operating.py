@@ -118,7 +118,8 @@ def records(programs: Programs, run: str) -> list[dict[str, Any]]:
 def test_runs_are_launched_one_after_the_other_and_edges_stay(
     programs: Programs, broker_address: str
 ) -> None:
-    agg = waiting(programs)
+    (programs.folder / "central").mkdir()
+    agg = waiting(programs, "--eval-data", programs.folder / "central")
     edges = [programs.edge(name) for name in ("one", "two")]
     with closing(Operator(broker_address, programs.job)) as operator:
         operator.waits("waits for an operator to launch a run")
@@ -156,6 +157,7 @@ def test_runs_are_launched_one_after_the_other_and_edges_stay(
         assert second["rounds"] == {"value": 3, "source": "operator"}
         assert [len(records(programs, run)) for run in ("001", "002")] == [1, 3]
         assert all(record["accepted"] == ["one", "two"] for record in records(programs, "002"))
+        assert all(record["metrics"] for run in ("001", "002") for record in records(programs, run))
         assert all(edge.running for edge in edges)
         agg.interrupt()
         assert agg.wait() == 130
@@ -195,7 +197,14 @@ def test_a_launched_run_is_stopped_gone_on_with_and_survives_a_kill(
         again.kill()
         third = waiting(programs, name="third")
         third.says("waiting for an operator")
-        operator.sees("what it is now", lambda: operator.run and msg.RESUME in operator.run.accepts)
+        done = len(records(programs, "001"))
+        operator.sees(
+            "the last run as it was",
+            lambda: operator.run and (operator.run.run, operator.run.newest) == ("001", done)
+            and msg.RESUME in operator.run.accepts and sorted(operator.lines) == list(range(1, done + 1)),
+        )  # fmt: skip
+        assert operator.state and (operator.state.phase, operator.state.round_number) == (msg.WAITING, done)
+        assert operator.state.base == records(programs, "001")[-1]["model_sha256"]
     numbers = [record["round"] for record in records(programs, "001")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert edges["one"].running and edges["two"].running
