@@ -455,6 +455,15 @@ def test_a_model_that_was_altered_is_refused(programs: Programs) -> None:
     assert "was altered" in room.err and len(room.err.strip().splitlines()) == 1 and not room.out
 
 
+def test_ctrl_c_ends_it_at_once_with_a_page_open(programs: Programs, page: Page) -> None:
+    model(programs.folder / "m.safetensors", 1)
+    room = programs.start("fl-edge", "serve", "--model", "m.safetensors", "--listen", "127.0.0.1:0")
+    page.goto(url_of(room))
+    expect(page.locator("#model dl")).to_be_visible(timeout=60_000)
+    room.interrupt()
+    assert room.wait(15) == 130 and room.err == "", room.told()
+
+
 def test_a_login_that_is_refused_ends_it(programs: Programs, login_broker: Any) -> None:
     room = programs.start(
         "fl-edge", "serve", "--broker", login_broker.options.where, "--listen", "127.0.0.1:0"
