@@ -25,7 +25,7 @@ AWAY = (LOST, LEFT)
 SAMPLES = 12
 WINDOW_S = 10.0
 """A link's speed is that of the last so many seconds."""
-SOONEST_S = 0.2
+SOONEST_S = 0.02
 MAX_CLASSES = 12
 
 

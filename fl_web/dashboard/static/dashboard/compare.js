@@ -1,6 +1,6 @@
 // Runs side by side: the same curve of each, in one chart.
 import { Chart } from "./chart.js";
-import { Curves } from "./curves.js";
+import { Curves, ofModels } from "./curves.js";
 import { byId } from "./dom.js";
 import { bytes, figure, span } from "./format.js";
 
@@ -12,10 +12,10 @@ const padded = (low, high) => {
 };
 const CHARTS = [
   ["AUROC", "central test set", (each) => each.metrics.auroc, number, padded],
-  ["AUROC at the sites", "mean, on patients they hold out", (each) => each.client_metrics.eval_auroc, number, padded],
+  ["AUROC at the sites", "mean, on patients they hold out", (each) => each.client_metrics.eval_auroc, number, padded, true],
   ["Accuracy", "central test set", (each) => each.metrics.accuracy, number, padded],
   ["Loss", "central test set", (each) => each.metrics.loss, number, padded],
-  ["Loss at the sites", "mean, on patients they hold out", (each) => each.client_metrics.eval_loss, number, padded],
+  ["Loss at the sites", "mean, on patients they hold out", (each) => each.client_metrics.eval_loss, number, padded, true],
   ["Duration", "of a round", (each) => each.duration_s, span, (_, high) => [0, (high || 1) * 1.08]],
   ["Bytes up", "from the sites, of a round", (each) => each.bytes_up, bytes, (_, high) => [0, (high || 1) * 1.08]],
 ];
@@ -30,10 +30,11 @@ if (runs.length === 1) {
   document.addEventListener("themechange", () => curves.again());
 } else {
   const x = [...new Set(runs.flatMap((run) => run.rounds.map((each) => each.round)))].sort((a, b) => a - b);
-  const charts = CHARTS.map(([title, note, pick, show, range]) => {
+  const charts = CHARTS.map(([title, note, pick, show, range, isAtSites]) => {
     const chart = new Chart(title, note, { show, range });
     const columns = runs.map((run) => {
-      const byRound = new Map(run.rounds.map((each) => [each.round, pick(each)]));
+      const values = isAtSites ? ofModels(run.rounds)(pick) : run.rounds.map(pick);
+      const byRound = new Map(run.rounds.map((each, index) => [each.round, values[index]]));
       return x.map((round) => (Number.isFinite(byRound.get(round)) ? byRound.get(round) : null));
     });
     box.append(chart.box);

@@ -18,6 +18,12 @@ const share = (low, high) => {
   return [Math.max(0, low - margin), Math.min(1.005, high + margin)];
 };
 
+// What sites measure in a round is of the model that the round before has made: it stands there.
+export function ofModels(lines) {
+  const next = new Map(lines.map((each) => [each.round - 1, each]));
+  return (pick) => lines.map((each) => known(next.has(each.round) ? pick(next.get(each.round)) : null));
+}
+
 export class Curves {
   // `beside`: where the chart of updates stands instead, before what tells of refusals.
   constructor(box, beside = null) {
@@ -48,7 +54,7 @@ export class Curves {
     }
     const x = lines.map((each) => each.round);
     const column = (pick) => lines.map((each) => known(pick(each)));
-    this.#quality(x, column);
+    this.#quality(x, column, ofModels(lines));
     this.#sites(lines);
     this.#work(lines, x, column);
   }
@@ -57,7 +63,7 @@ export class Curves {
     for (const each of Object.values(this.charts)) each.again();
   }
 
-  #quality(x, column) {
+  #quality(x, column, atSites) {
     const { auroc, accuracy, loss } = this.charts;
     auroc.draw(
       [
@@ -70,14 +76,13 @@ export class Curves {
     for (const [chart, name] of [[accuracy, "accuracy"], [loss, "loss"]]) {
       const columns = [
         ["central test set", "--c1", 0, column((each) => each.metrics[name])],
-        ["held out at the sites", "--c3", 1, column((each) => each.client_metrics[`eval_${name}`])],
+        ["held out at the sites", "--c3", 1, atSites((each) => each.client_metrics[`eval_${name}`])],
         ["in training", "--c2", 2, column((each) => each.client_metrics[`train_${name}`])],
       ].filter(([, , , values]) => values.some((value) => value !== null));
       chart.draw(columns.map(([title, colour, dash]) => ({ name: title, colour, dash, always: true })), [x, ...columns.map((each) => each[3])]);
     }
   }
 
-  // What a site measures in a round is of the model that the round before has made.
   #sites(lines) {
     const seen = new Map();
     for (const each of lines) {
@@ -86,13 +91,13 @@ export class Curves {
       }
     }
     const names = [...seen.keys()].sort(new Intl.Collator("en", { numeric: true }).compare).slice(0, MOST_SITES);
-    const x = lines.map((each) => each.round - 1);
+    const atSites = ofModels(lines);
     const chart = this.charts.sites;
     const more = seen.size > MOST_SITES ? `; the first ${MOST_SITES} of ${seen.size}` : "";
     chart.note.textContent = `the model after each round, on patients the site holds out${more}`;
     chart.draw(
       names.map((name, index) => ({ name, colour: COLOURS[index % 6], dash: Math.floor(index / 6), always: true })),
-      [x, ...names.map((name) => lines.map((each) => known(each.sites[name]?.auroc)))],
+      [lines.map((each) => each.round), ...names.map((name) => atSites((each) => each.sites[name]?.auroc))],
     );
   }
 
