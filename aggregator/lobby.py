@@ -14,7 +14,7 @@ from aggregator import events as ev
 from aggregator.commands import rounds_of
 from aggregator.launching import checked_launch
 from aggregator.runs import Runs
-from aggregator.server import LONGEST_WAIT_S, LOOK_ABOUT_S, Server
+from aggregator.server import INBOX_FRAMES, LONGEST_WAIT_S, LOOK_ABOUT_S, Server
 from aggregator.station import Station
 from fl_protocol import messages as msg
 from fl_protocol.errors import ConfigError
@@ -61,12 +61,13 @@ class Lobby:
     def wait(self, why: str = "") -> Order | None:
         """What an operator wants, once one does; None if the process is to end. ``why`` there is no run."""
         self._reason = f"{WAITS}; {why}" if why else WAITS
-        self._order, self._begins = None, False
+        self._begins = False
         self._begin_business()
         self.station.view.show(seen.WaitedForOperator(why))
         while not (self._ordered or self.over):
             self.step()
-        return None if self.over else self._order
+        order, self._order = self._order, None
+        return None if self.over else order
 
     @property
     def _ordered(self) -> bool:
@@ -100,9 +101,12 @@ class Lobby:
 
     def let_end(self, server: Server) -> None:
         """A run was stopped: nothing of it may be under way when it is gone on with."""
-        self.station.business = self
-        while server.models.is_folding or not self.station.inbox.empty():
+        self.station.business, self._begins = self, False
+        while server.models.is_folding:
             self.step()
+        for _ in range(INBOX_FRAMES):  # the end of its fold is among them
+            if not self.station.inbox.empty():
+                self.step()
 
     def _begin_business(self) -> None:
         self.station.business = self

@@ -44,8 +44,9 @@ class MetricsPage:
     # --- what the owner tells ---------------------------------------------------------------------------------
 
     def begin(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """The rounds that a resumed run has had."""
+        """The rounds that a resumed run has had; of another run, if there was one before it."""
         with self._lock:
+            self._tally = Tally()
             for record in records:
                 self._tally.add(record)
 

@@ -100,6 +100,7 @@ class Server:
         self.on_connected(connected)
         self._apply(first)
         self._hear_who_is_here()
+        self._drain()
         self._tell_waiting()
         while not self._over:
             self.step()

@@ -96,7 +96,10 @@ class Waiting:
             if isinstance(error, BrokerUnavailable):
                 raise
             why = f"run {path.name}: {error}"
-            self._station.view.show(seen.Warned(why))
+        except KeyboardInterrupt:
+            if not self._lobby.over:
+                raise
+            why = ""  # a signal came while it was being begun: the same command begins it
         else:
             why = f"run {path.name} {_told(server)}"
         self._note_end(path)
@@ -128,9 +131,11 @@ class Waiting:
     def _note_end(self, path: Path) -> None:
         """The run is over, unless the process is to end: then the same command goes on with it."""
         server = self._lobby.last
+        if self._lobby.over:
+            return
         if server is None:
             self._runs.forget_unused(path)
-        elif not self._lobby.over:
+        else:
             self._lobby.let_end(server)
             federation = server.federation
             self._runs.note(path, Launched(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from aggregator.bulletin import KEPT
 from fl_protocol.network import Received
 from tests.brokers import Broker, Peer, mosquitto, running
 from tests.e2e.processes import Program, Programs, marked
@@ -26,8 +27,8 @@ SETTLED = 50
 AROUND = 5
 GROWTH = 1.05
 LOOK_EVERY_S = 0.05
-RETAINED = 9
-"""Aggregator, round, three states; a manifest and a chunk of the newest model and of the one before."""
+RETAINED = 10
+"""Aggregator, round, run, three states; a manifest and a chunk of the newest model and of the one before."""
 
 
 @dataclass
@@ -69,14 +70,16 @@ def open_files(pid: int) -> int:
     return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
-def retained(broker: Broker, job: str) -> list[str]:
-    """Topics of a job of which the broker keeps a message now."""
+def retained(broker: Broker, job: str) -> tuple[list[str], int]:
+    """Topics of a job of which the broker keeps a message now, and how many lines of ended rounds there are beside."""
     with Peer(broker.options, "counter", filters=[f"fl/1/{job}/#"]) as peer:
         peer.connected()
         barrier = f"fl/1/{job}/barrier"
         peer.transport.publish(barrier, b"x")
         got: list[Received] = peer.receive_until(barrier)
-    return sorted({each.topic for each in got if each.retained})
+    topics = sorted({each.topic for each in got if each.retained})
+    others = [topic for topic in topics if "/op/round/" not in topic]
+    return others, len(topics) - len(others)
 
 
 @pytest.fixture
@@ -97,15 +100,16 @@ def test_nothing_grows_with_the_rounds(programs: Programs, broker_alone: Broker)
         if abs(done - SETTLED) <= AROUND or done >= last - AROUND:
             watch.look(done)
         if done >= SETTLED and not early:
-            early = len(retained(broker_alone, programs.job))
+            early = len(retained(broker_alone, programs.job)[0])
         time.sleep(LOOK_EVERY_S)
     assert agg.wait() == 0, agg.told()
     assert [edge.wait() for edge in edges] == [0, 0, 0]
     assert {record["outcome"] for record in programs.rounds()} == {"closed"}
     assert len(programs.rounds()) == ROUNDS
 
-    left = retained(broker_alone, programs.job)
+    left, lines = retained(broker_alone, programs.job)
     assert len(left) == RETAINED, left
+    assert lines == min(ROUNDS, KEPT), "operators have the newest rounds, and no more of them"
     assert early <= RETAINED + 2, "of a model that is being replaced there are a manifest and a chunk more"
     before, after = (watch.around(watch.resident_kb, number) for number in (SETTLED, last))
     assert set(before) == set(after)

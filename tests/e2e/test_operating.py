@@ -221,5 +221,12 @@ def test_a_run_that_fails_or_cannot_begin_is_no_end(programs: Programs, broker_a
         assert operator.ask(msg.LAUNCH, rounds="1", min_clients="1").ok
         operator.waits("round 1 was abandoned")
         assert agg.running and edge.running
+        # A signal while a run is being begun, or just after: the same command begins it, or goes on with it.
+        assert operator.ask(msg.LAUNCH, rounds="1", min_clients="2").ok
         agg.send(signal.SIGTERM)
         assert agg.wait() == 0, agg.told()
+        again = waiting(programs, name="again")
+        again.says(r"waiting for clients present=\d needed=2")
+        again.interrupt()
+        assert again.wait() == 130, again.told()
+    assert [path.name for path in sorted(programs.run_dir.glob("0*"))] == ["001", "002"]
