@@ -47,7 +47,13 @@ class Runs:
                 f"{self.out} holds a run that was started without --wait: give another --out, or leave --wait out"
             )
         with locked(self.out):
-            yield
+            try:
+                yield
+            finally:
+                if self.newest is None:  # nobody launched anything
+                    with contextlib.suppress(OSError):
+                        (self.out / "lock").unlink()
+                        self.out.rmdir()
 
     @property
     def newest(self) -> Path | None:

@@ -230,3 +230,15 @@ def test_a_run_that_fails_or_cannot_begin_is_no_end(programs: Programs, broker_a
         again.interrupt()
         assert again.wait() == 130, again.told()
     assert [path.name for path in sorted(programs.run_dir.glob("0*"))] == ["001", "002"]
+
+
+def test_who_is_late_round_after_round_is_named_once_with_what_to_do(programs: Programs) -> None:
+    programs.edge("slow", env={"ECHO_DELAY_S": "5"})
+    agg = programs.agg("--rounds", 8, "--min-clients", 2, "--quorum", 1, "--grace", 0)
+    programs.edge("quick")
+    assert agg.wait() == 0, agg.told()
+    said = [line for line in agg.out.splitlines() if "straggler in" in line]
+    assert len(said) == 1, agg.told()
+    assert (
+        said[0].startswith("warning: slow was a straggler in 3 rounds running") and "--quorum 1.0" in said[0]
+    )

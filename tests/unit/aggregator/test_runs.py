@@ -21,6 +21,10 @@ def test_every_run_has_a_folder_of_its_own_and_is_gone_on_with_as_it_was_launche
         assert [runs.begin(OPTIONS).name, runs.begin({}).name] == ["001", "002"]
         assert runs.newest == tmp_path / "out" / "002"
         assert runs.launched(tmp_path / "out" / "001") == Launched(OPTIONS)
+    unused = Runs(tmp_path / "unused")
+    with unused.opened():
+        assert unused.out.is_dir()
+    assert not unused.out.exists(), "nobody launched anything"
     again = Runs(tmp_path / "out")
     with again.opened():
         path = again.begin(OPTIONS)
