@@ -120,9 +120,16 @@ def test_the_newest_run_can_be_gone_on_with(place: Place) -> None:
     assert place.lobby.wait() == GoOn(2)
     place.runs.note(path, replace(stopped, rounds_left=False))
     assert place.lobby.accepts() == (msg.LAUNCH, msg.MORE, msg.EVICT)
-    assert place.ask(msg.RESUME) == BEGINS, "the one before it stands"
+    assert place.ask(msg.RESUME) == "run 001 has had its rounds: ask for more of them"
     place.put(Kind.COMMAND, msg.Command("c3", msg.MORE, {"rounds": "1"}))
     assert place.lobby.wait() == GoOn(1)
+
+
+def test_the_first_order_stands_also_if_it_comes_while_a_run_ends(place: Place) -> None:
+    assert place.ask(msg.LAUNCH, {"rounds": "3"}) == ""
+    assert place.ask(msg.LAUNCH, {"rounds": "4"}) == BEGINS
+    order = place.lobby.wait("the run before was stopped")
+    assert isinstance(order, Launch) and order.options["rounds"] == 3
 
 
 def test_while_a_run_begins_operators_and_edges_are_answered(place: Place) -> None:
