@@ -170,6 +170,7 @@ def demo(
     fresh: Annotated[
         bool, cl.option("fresh", "Start over, even if an unfinished demonstration could go on.", flag=True)
     ] = False,
+    dashboard: web.DashboardOption = None,
 ) -> None:
     """See it work: a broker, an aggregator and edges, as real processes on this machine."""
     from aggregator.demo import DemoSettings
@@ -181,7 +182,8 @@ def demo(
     if data is not None:
         quick_check(data)
     folder = Path(data).resolve() if data else None
-    code = run_demo(DemoSettings(folder, clients, rounds, Path(out).resolve(), fresh), print)
+    more = ("--dashboard", dashboard) if dashboard is not None else ()
+    code = run_demo(DemoSettings(folder, clients, rounds, Path(out).resolve(), fresh, more), print)
     raise typer.Exit(code)
 
 

@@ -82,7 +82,8 @@ def test_a_stopped_demonstration_goes_on_and_an_ended_one_begins_anew(demo: Prog
 
 
 def test_sigterm_to_the_demonstration_alone_ends_them_all(demo: Programs, few: Path) -> None:
-    run = start(demo, "--rounds", "5000", "--data", few)
+    run = start(demo, "--rounds", "5000", "--data", few, "--dashboard", "127.0.0.1:0")
+    run.says(r"dashboard: http://127\.0\.0\.1:\d+")
     run.says("joined", 90)
     run.process.terminate()
     assert run.wait() == 0, run.told()
