@@ -26,13 +26,16 @@ SHARE_OF_TIME = 20
 class Recording:
     """Writes down rounds as they end; what nobody waits for is done by :meth:`tidy`, at leisure."""
 
-    def __init__(self, run: RunDirectory, view: seen.View, best_by: str | None = None) -> None:
+    def __init__(
+        self, run: RunDirectory, view: seen.View, best_by: str | None = None, counted: tuple[int, int] = (0, 0)
+    ) -> None:  # fmt: skip
+        """``counted`` are the bytes that the process sent and received before this run."""
         self._run, self._view = run, view
         self._missed = best_by
         """The metric that decides, until it is known whether rounds have it."""
         self.tensorboard: EventFiles | None = None
         self._drawn: list[dict[str, Any]] = []
-        self._counted = (0, 0)
+        self._counted = counted
         self._folding: list[Upload] = []
         self._folded: list[Upload] = []
         self._report_next_at = 0.0

@@ -79,7 +79,8 @@ class Server:
         self.ended: HilumError | None = None
         self.finished = self.stopped = False
         self._waiting_since, self._look_about_at = time.monotonic(), 0.0
-        self.recording = Recording(run, self.view, federation.config.best_by)
+        counted = station.bytes_down, station.bytes_up
+        self.recording = Recording(run, self.view, federation.config.best_by, counted)
         self._stragglers = Stragglers()
         self._events: deque[ev.Event] = deque()
         self._evaluating = 0

@@ -169,6 +169,8 @@ class Station:
             self.desk.take(message, self.business.command, retained=frame.retained)
         elif isinstance(message, msg.RunInfo):
             self.bulletin.heard(message)
+            # What lay there comes first, then only what we say ourselves.
+            self.transport.unsubscribe([self.bulletin.topic])
         elif isinstance(message, msg.AggregatorState):
             self._on_aggregator(message)
         elif topic.kind is Kind.MODEL:

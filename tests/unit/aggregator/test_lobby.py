@@ -29,12 +29,17 @@ class Network:
 
     def __init__(self) -> None:
         self.last: dict[str, bytes] = {}
+        self.filters: set[str] = set()
 
     def publish(self, topic: str, payload: bytes, *, retain: bool = False, bulk: bool = False) -> None:
         self.last[topic] = payload
 
     def subscribe(self, filters: list[str]) -> None:
         """Everything comes from the test."""
+        self.filters |= set(filters)
+
+    def unsubscribe(self, filters: list[str]) -> None:
+        self.filters -= set(filters)
 
     def heard(self, kind: Kind, client: str = "") -> Any:
         return decode(self.last[str(Topic("job", kind, client=client))], kind)
@@ -159,6 +164,19 @@ def test_what_goes_wrong_in_beginning_is_raised_where_it_was_asked_for(place: Pl
 
     with pytest.raises(ConfigError, match="no such model"):
         place.lobby.aside(fails)
+
+
+def test_what_lay_on_op_run_is_heard_once_a_connection(place: Place) -> None:
+    """Else everything that is told there would come back."""
+    topic = "fl/1/job/op/run"
+    assert topic in place.network.filters
+    place.put(Kind.RUN, msg.RunInfo("ef", "before", b"", (), first=1, newest=2))
+    place.lobby.step()
+    assert topic not in place.network.filters
+    place.lobby.step()
+    assert place.network.last["fl/1/job/op/round/2"] == b"", "the line of another process is cleared"
+    place.lobby.on_connected(Connected("5", None, number=2))
+    assert topic in place.network.filters
 
 
 def test_a_signal_ends_the_wait(place: Place) -> None:

@@ -58,3 +58,13 @@ def test_updates_of_a_fold_under_way_stay_until_its_round_has_ended(tmp_path: Pa
     recording.tidy(1)
     assert not path.exists()
     run.close()
+
+
+def test_what_the_process_sent_before_the_run_is_not_of_its_first_round(tmp_path: Path) -> None:
+    run = RunDirectory(tmp_path)
+    recording = Recording(run, Shown(), counted=(1000, 500))
+    run.journal.keep_round(KeepRound(1, 1, ("a",), BASE, 1), "")
+    recording.keep(record(1), 1010, 520)
+    (kept,) = run.journal.records()
+    assert (kept["bytes_down"], kept["bytes_up"]) == (10, 20)
+    run.close()
