@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import sys
 from functools import cache
@@ -11,7 +10,6 @@ from typing import Any
 
 from aggregator.invitation import join_line
 from fl_protocol.broker import BrokerOptions
-from fl_web.security import is_loopback
 
 FORM_S = 60.0
 ASK = "import json; from aggregator.launching import launch_form; print(json.dumps(launch_form()))"
@@ -28,6 +26,5 @@ def launch_fields() -> list[dict[str, Any]]:
 
 
 def place_for_job(broker: BrokerOptions) -> str:
-    """The line with which a site joins, from wherever it is; JOB stands for the job's name."""
-    host = socket.gethostname() if is_loopback(broker.host) else broker.host
-    return join_line(broker, "JOB", host)
+    """The line with which a site joins, as the aggregator says it; JOB stands for the job's name."""
+    return join_line(broker, "JOB", broker.host)

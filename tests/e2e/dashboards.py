@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ import httpx
 from fl_protocol.codec import decode, encode
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import Answer, Command, Message
-from fl_protocol.network import Received
+from fl_protocol.network import Connected, Received
 from fl_protocol.topics import Kind, command_filter
 from tests.brokers import Broker, Peer
 from tests.e2e.processes import Program, Programs
@@ -31,8 +32,10 @@ class Dashboard:
         token = re.search(r"token: (\S+)  \(asked", self.program.says("token: .*")[0])
         self.token = token[1] if token else ""
 
-    def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+    def client(self, authority: str = "") -> httpx.Client:
+        """Who asks; ``authority``: the file of the one who signed the page's certificate."""
+        verify = ssl.create_default_context(cafile=authority) if authority else True
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False, verify=verify)
 
     def log_in(self, client: httpx.Client, token: str | None = None) -> httpx.Response:
         """Through the form, as a browser would."""
@@ -63,7 +66,7 @@ class Aggregator:
 
     def __enter__(self) -> Aggregator:  # noqa: PYI034 - Self needs Python 3.11
         self._peer.__enter__()
-        self._peer.connected()
+        self._peer.next(Connected)
         self._thread.start()
         return self
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -196,3 +197,27 @@ def test_a_flood_of_bad_frames_is_counted_and_no_more(programs: Programs, broker
         aggregator.tell("pub/round", f.opened("site-a"))
         until(lambda: '"phase":"open"' in first_event(client), "the round is shown")
         assert '"malformed":200' in first_event(client)
+
+
+def test_an_operators_login_and_tls_on_both_sides(programs: Programs, secure: Broker, papers: Path) -> None:
+    """Under broker/acl an operator's login reads all that the page shows, and its commands arrive."""
+    secret = programs.folder / "operator.password"
+    secret.write_text("operator-secret\n")
+    authority = str(papers / "ca.crt")
+    options = replace(secure.options, username="aggregator", password="aggregator-secret", ca=authority)
+    page = Dashboard(
+        programs, "--ca", authority, "--username", "operator", "--password-file", secret,
+        "--web-cert", papers / "server.crt", "--web-key", papers / "server.key", broker=secure.options.where,
+    )  # fmt: skip
+    assert page.url.startswith("https://")
+    with (
+        federation(replace(secure, options=options), programs.job) as aggregator,
+        page.client(authority) as client,
+    ):
+        until(lambda: f"job/{programs.job}" in first_event(client), "the job is shown")
+        assert page.log_in(client).status_code == 303
+        assert next(iter(client.cookies.jar)).secure
+        body = {"job": programs.job, "action": "pause"}
+        answer = client.post("/api/command", json=body, headers={"X-Form-Token": form_token(client.get("/"))})
+        assert answer.json()["ok"] is True, answer.text
+        assert [command.action for command in aggregator.asked] == ["pause"]

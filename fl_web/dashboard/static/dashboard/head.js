@@ -37,9 +37,10 @@ export class Head {
   }
 
   #round(head, job) {
-    setText(byId("round-number"), head.rounds ? `${count(head.round)} of ${count(head.rounds)}` : "–");
+    setText(byId("round-number"), head.rounds ? `${count(head.round)} of ${count(head.rounds)}` : "none yet");
     setText(byId("round-told"), told(head, job));
     const done = head.phase === "open" || head.phase === "aggregating" ? head.round - 1 : head.round;
+    setHidden(byId("rounds-bar"), !head.rounds);
     setShare(byId("rounds-bar"), head.rounds ? done / head.rounds : 0);
     const isOpen = (head.phase === "open" || head.phase === "aggregating") && head.cohort > 0;
     setHidden(byId("quorum"), !isOpen);
@@ -84,6 +85,7 @@ export class Head {
   }
 
   showSettings(settings) {
+    setHidden(byId("settings-card"), !Object.keys(settings).length);
     byId("settings").replaceChildren(
       ...Object.entries(settings)
         .filter(([, { value }]) => value !== "")

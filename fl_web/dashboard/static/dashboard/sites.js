@@ -53,6 +53,7 @@ export class Sites {
     if (this.box.firstChild !== shown) this.box.replaceChildren(shown);
     this.view = view;
     setHidden(byId("site-filter"), this.job.clients.size < 9);
+    setHidden(byId("as-what"), this.job.clients.size === 0);
     view.all(this.job, names);
     this.#count();
   }
