@@ -2,6 +2,8 @@
 import { byId, el, setClass, setText } from "./dom.js";
 import { LaunchForm } from "./launch.js";
 
+const RESULT_MS = 20_000;
+
 const ACTIONS = {
   "finish-round": ["Stop after this round", ""],
   pause: ["Pause", ""],
@@ -82,9 +84,12 @@ export class Operate {
     return answer;
   }
 
+  // It stands where one looks, whatever part of the page that is, and goes after a while.
   #say(text, level) {
     setClass(byId("result"), `result ${level}`);
     setText(byId("result"), text);
+    clearTimeout(this.timer);
+    this.timer = setTimeout(() => setText(byId("result"), ""), RESULT_MS);
   }
 }
 

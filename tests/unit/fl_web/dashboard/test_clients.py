@@ -62,6 +62,19 @@ def test_old_words_and_old_wills_are_not_believed() -> None:
     assert client.told(state("ready", instance="c2"), 2.0, live=True) and client.present
 
 
+def test_a_verdict_that_takes_long_does_not_make_a_link_slow() -> None:
+    client = Client(state("uploading"), 0.0)
+    client.offered(OFFER, 0.0)
+    client.acknowledged(TRANSFER, held(20), 1.0)
+    before = client.speed_bps
+    client.acknowledged(TRANSFER, verdict("accepted"), 60.0)
+    assert client.speed_bps == before and client.upload is not None and client.upload.share == 1.0
+    small = Client(state("uploading"), 0.0)
+    small.offered(OFFER, 0.0)
+    small.acknowledged(TRANSFER, verdict("accepted"), 2.0)
+    assert small.speed_bps == SIZE / 2
+
+
 @pytest.mark.parametrize(("transfer", "number"), [("12-ab", 12), ("x-1", 0), ("", 0), ("9" * 40, 0)])
 def test_the_round_of_a_transfer(transfer: str, number: int) -> None:
     assert round_in(transfer) == number
