@@ -190,10 +190,12 @@ def serve(
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, stream=sys.stderr)
     checked_name(job, "--job")
     one_of(device, DEVICES, "--device")
+    given = ctx.params | cl.overruled(ctx, "broker", "model")
+    where = given["broker"]
     login = (
-        cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
+        cl.broker_options(where, username, password_file, tls, ca, cert, key, keepalive) if where else None
     )
-    room.serve(room.settings_of(ctx.params, login), lambda line: print(line, flush=True))
+    room.serve(room.settings_of(given, login), lambda line: print(line, flush=True))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

@@ -259,6 +259,12 @@ def effective_settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
     return found
 
 
+def overruled(ctx: typer.Context, *rivals: str) -> dict[str, None]:
+    """Of options that exclude one another those that only the environment or a file gives, if another is said here."""
+    here = {name for name in rivals if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    return dict.fromkeys(name for name in rivals if here and name not in here)
+
+
 def broker_options(
     broker: str,
     username: str | None = None,

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -36,6 +37,8 @@ SUBSTITUTIONS = (
         ".venv/bin/python -m pip install -q --dry-run --no-index --no-build-isolation -c constraints.txt",
     ),
     (" --index-url https://download.pytorch.org/whl/cpu", ""),
+    # Pages on any free port.
+    ("  # until Ctrl-C", "--listen 127.0.0.1:0  # until Ctrl-C"),
     # No container engine here: the file is held to its schema.
     ("docker compose up --build", "docker-compose config -q"),
 )
@@ -96,6 +99,15 @@ class Terminals:
         program = self.start(printed)
         assert program.wait(150) == 0, program.told()
 
+    def run_until_interrupted(self, printed: str) -> None:
+        """Its page answers, and Ctrl-C ends it."""
+        program = self.start(printed)
+        url = program.says(r"(http://127\.0\.0\.1:\d+)", 60)[1]
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            assert b"Hilum" in answer.read()
+        program.interrupt()
+        assert program.wait() == 130, program.told()
+
     def healthy(self) -> bool:
         """What docker-compose.yml asks of its aggregator."""
         compose = (self.folder / "docker-compose.yml").read_text()
@@ -137,6 +149,10 @@ def terminals(tmp_path_factory: pytest.TempPathFactory, broker: Broker) -> Itera
 def test_block_runs(heading: str, commands: tuple[str, ...], terminals: Terminals) -> None:
     if "Containers" in heading and shutil.which("docker-compose") is None:
         pytest.skip("docker-compose is not installed")
+    if all("# until Ctrl-C" in command for command in commands):
+        for command in commands:
+            terminals.run_until_interrupted(command)
+        return
     if not all("# terminal" in command for command in commands):
         for command in commands:
             terminals.run(command)

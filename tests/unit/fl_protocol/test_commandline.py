@@ -228,3 +228,23 @@ def test_an_option_that_may_be_given_often_takes_a_list_or_a_table() -> None:
         assert found == {"start": {"strategy_option": wanted}}
     with pytest.raises(ConfigError, match=r"key 'rounds' .* holds several values"):
         defaults_from({"start": {"rounds": [1, 2]}}, options, several={"strategy_option"})
+
+
+def test_of_two_options_that_exclude_one_another_the_one_said_here_wins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = typer.Typer()
+    dropped: list[dict[str, None]] = []
+
+    @asked.command()
+    def command(
+        ctx: typer.Context,
+        broker: Annotated[str | None, commandline.option("broker", "A broker.")] = None,
+        model: Annotated[str | None, commandline.option("model", "A file.")] = None,
+    ) -> None:
+        dropped.append(commandline.overruled(ctx, "broker", "model"))
+
+    monkeypatch.setenv("FL_BROKER", "elsewhere")
+    for words in (["--model", "file"], [], ["--model", "file", "--broker", "here"]):
+        asked(words, standalone_mode=False)
+    assert dropped == [{"broker": None}, {}, {}], "what was said twice here is for the command to refuse"
