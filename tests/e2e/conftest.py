@@ -82,9 +82,9 @@ def closed_port() -> Iterator[int]:
         yield int(held.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One Chromium for all tests of pages; a profile keeps each apart."""
+    """One Chromium for a file's tests; a profile keeps each apart. Its loop in our thread must not outlive the file."""
     with chromium() as found:
         yield found
 

@@ -16,9 +16,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from fl_protocol.codec import encode
 from fl_protocol.messages import OPEN, Chunk, LastRound, RoundState
@@ -28,11 +27,10 @@ from fl_protocol.topics import Kind, Topic
 from fl_protocol.transport import BrokerOptions, MqttTransport
 from fl_tasks.base import Place, get_task
 from fl_tasks.params import write_params
+from tests.browsers import violations
 from tests.e2e.processes import Program, Programs, until
 from tests.radiographs import chest, radiograph
 
-CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run")  # fmt: skip
 PHRASE = "For research, not for diagnosis"
 SIZES = ((1440, 900), (390, 844))
 HANDED_IN = """([text, name, type, how]) => {
@@ -42,14 +40,6 @@ HANDED_IN = """([text, name, type, how]) => {
     ? new ClipboardEvent("paste", { clipboardData: held, bubbles: true, cancelable: true })
     : new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(CHROMIUM))
-        yield found
-        found.close()
 
 
 @pytest.fixture
@@ -247,13 +237,7 @@ def test_everybody_can_read_it(
 
 
 def audit(page: Page) -> None:
-    found = Axe().run(page).response["violations"]
-    bad = [
-        (each["id"], [node["html"][:120] for node in each["nodes"]])
-        for each in found
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert bad == []
+    assert violations(page) == []
 
 
 # --- models that arrive --------------------------------------------------------------------------------------------
