@@ -55,7 +55,7 @@ def compare(data: str | Path | Sequence[str | Path], *, progress: bool = True, *
     return Compared(compare_command.compared(given, told, _Rounds(progress)))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Run:
     """A simulated federation that has ended. ``rounds`` are the lines of rounds.jsonl."""
 
@@ -129,6 +129,9 @@ class Run:
             (name for name in ("auroc", "accuracy", "client_eval_auroc", "loss") if name in there), "loss"
         )
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r}, {len(self.rounds)} rounds)"
+
     def _repr_html_(self) -> str:
         shown: dict[str, object] = {"rounds": len(self.rounds), "updates": self.result.updates}
         shown |= {name: f"{value:.4f}" for name, value in self.metrics.items()}
@@ -139,7 +142,7 @@ class Run:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Compared:
     """What each site learns alone, all by federating, and one place with all data."""
 
@@ -154,7 +157,7 @@ class Compared:
         """The pooled measure over the rounds: federated, centralised, and the local models' mean with their range."""
         return curves(f"{self.result.measure} on the pooled test", compared_lines(self.result), ceiling=1.0)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return "\n".join(lines(self.result))
 
     def _repr_html_(self) -> str:

@@ -73,6 +73,7 @@ def test_a_metric_nobody_measured_is_named_with_those_there_are(run: Run) -> Non
 
 
 def test_a_run_shows_itself_as_a_table(run: Run) -> None:
+    assert repr(run) == f"Run({str(run.folder)!r}, 2 rounds)"
     shown = run._repr_html_()
     assert "<th>auroc</th>" in shown and f"<td>{run.metrics['auroc']:.4f}</td>" in shown
 
