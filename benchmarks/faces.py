@@ -1,4 +1,4 @@
-"""What the dashboard costs and how soon it shows things: ``python benchmarks/faces.py``, one ``RESULT {json}`` line.
+"""What the dashboard costs and how soon it shows things: ``python -m benchmarks.faces``, one ``RESULT {json}`` line.
 
 A mosquitto, ``fl-agg dashboard`` with and without a browser, and clients that are made up: 50 in a round for memory and
 delay, 1,000 of which ten a second change for the frames. The browser is the system's Chromium, without a GPU.
@@ -41,11 +41,10 @@ from fl_protocol.messages import (
 )
 from fl_protocol.tensors import LEAF_BYTES, Group, Manifest, TensorSpec
 from fl_protocol.transport import MqttTransport
+from tests.browsers import QUIET
 
 IN_A_ROUND, IN_THE_TABLE, ROUNDS = 50, 1000, 50
 SIZE = 4 * 300_000
-QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-         "--no-first-run"]  # fmt: skip
 FRAMES = """
 () => { window.frames_ = []; window.longest_ = []; let last = performance.now();
   new PerformanceObserver((list) => list.getEntries().forEach((each) => window.longest_.push(each.duration))).observe({ entryTypes: ["longtask"] });

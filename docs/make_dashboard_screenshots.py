@@ -1,6 +1,6 @@
 """Pictures of the dashboard for the pages: a real broker, aggregator, dashboard and edges, real X-rays, a real browser.
 
-    python docs/make_dashboard_screenshots.py --data ../shared/data/chest_xray
+    python -m docs.make_dashboard_screenshots --data ../shared/data/chest_xray
 
 Writes docs/screens/dashboard-*.png. The images are of the Kermany set (CC BY 4.0, docs/data.md); none is on a picture.
 """
@@ -26,10 +26,9 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from aggregator.children import end_child, start_child
 from aggregator.local_broker import start
+from tests.browsers import QUIET
 
 HERE = Path(__file__).parent
-CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run")  # fmt: skip
 EDGES, ROUNDS = ("city-hospital", "children-clinic", "harbour-clinic", "north-practice"), 6
 WIDE, NARROW = (1440, 900), (390, 844)
 
@@ -150,7 +149,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack, sync_playwright() as playwright:
         federation = Federation(given.data.resolve(), Path(name), stack)
         url, token = federation.dashboard()
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         for view in DURING:
             picture(browser, url, token, view, given.out)
         federation.aggregator.wait()

@@ -1,7 +1,7 @@
 """Pictures of the reading room for the pages: a real server, a real browser, real X-rays.
 
     fl-sim run --data ../shared/data/chest_xray --clients 4 --rounds 4 --image-size 64 --out /tmp/run
-    python docs/make_room_screenshots.py --model /tmp/run/global.safetensors --data ../shared/data
+    python -m docs.make_room_screenshots --model /tmp/run/global.safetensors --data ../shared/data
 
 Writes docs/screens/room-*.jpeg. The images are of the Kermany set (CC BY 4.0, docs/data.md), the model is the file's.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, expect, sync_playwright
 
+from tests.browsers import QUIET
+
 HERE = Path(__file__).parent
-CHROMIUM = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-            "--disable-sync", "--no-first-run")  # fmt: skip
 VIEWS = {
     "room-light": (1440, 900, "light", 0), "room-dark": (1440, 900, "dark", 1), "room-phone": (390, 844, "light", 0),
     "room-warning": (1440, 900, "light", 3),
@@ -86,7 +87,7 @@ def main() -> None:
         room(given.model, Path(name)) as url,
         sync_playwright() as playwright,
     ):
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(CHROMIUM))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
         files = images(given.data, Path(name))
         for view in VIEWS:
             picture(browser, url, files, view, given.out)

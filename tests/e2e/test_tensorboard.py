@@ -10,8 +10,6 @@ import pytest
 from tests.e2e.processes import ECHO_JOB, Programs, rounds
 from tests.unit.aggregator.test_tensorboard import curves
 
-pytest.importorskip("tensorboardX")
-
 
 def told(run: Path, heading: str, key: str) -> dict[int, Any]:
     """What rounds.jsonl says, as curves do."""

@@ -14,8 +14,6 @@ from aggregator.tensorboard import MOST_SITES, SUFFIX, EventFiles, check_install
 from fl_protocol.errors import ConfigError
 from tests.federations import record
 
-pytest.importorskip("tensorboardX")
-
 
 def events_in(folder: Path) -> Iterator[Any]:
     """Every event of every file: a TFRecord is a length and its checksum, the data, and theirs."""
