@@ -13,7 +13,7 @@ from aggregator.console import Finished, View, Warned, make_view
 from aggregator.rule import Given, effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
-from fl_protocol.errors import ConfigError
+from fl_protocol.errors import ConfigError, DataError
 from fl_sim import options as sim
 from fl_sim.compare_report import write_report
 from fl_sim.compare_table import lines
@@ -123,6 +123,8 @@ def settings_of(given: Given, told: Told) -> tuple[SimSettings, list[str]]:
     source = folders[0] if folders else None
     scored = given["eval_data"] or source if names else scored_on(source, given["eval_data"])
     if scored is None:
+        if source is not None and not Path(source).exists():
+            raise DataError(f"{source} does not exist: give --data a folder or a file")
         raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
     at_least(clients, 2, "--clients", 1000)
     # Nobody is slow here: a round waits for its whole cohort.

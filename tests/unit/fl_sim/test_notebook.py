@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import fl_sim
-from fl_protocol.errors import ConfigError
+from fl_protocol.errors import ConfigError, DataError
 from fl_sim.notebook import Compared, Run
 from fl_tasks.phantoms import write_phantoms
 
@@ -117,3 +117,8 @@ def test_importing_the_package_loads_neither_torch_nor_typer() -> None:
 def test_what_is_not_there_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'simulat'"):
         fl_sim.simulat  # noqa: B018
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="nowhere does not exist"):
+        fl_sim.compare(tmp_path / "nowhere", out=tmp_path / "out")
