@@ -169,6 +169,8 @@ def test_the_heat_map_lies_on_the_image_and_fades(
 
 
 def test_the_keyboard_alone_is_enough(room: tuple[Program, str], page: Page, files: list[Path]) -> None:
+    # Heard of before the page is opened: Chromium may take a key before it takes a listener that was sent first.
+    page.on("filechooser", lambda chooser: chooser.set_files(files))
     page.goto(room[1])
 
     def focused() -> str:
@@ -179,9 +181,8 @@ def test_the_keyboard_alone_is_enough(room: tuple[Program, str], page: Page, fil
         page.keyboard.press("Tab")
         if focused() == "files":
             break
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(files)
+    assert focused() == "files"
+    page.keyboard.press("Enter")
     read(page, 3)
     names = ["opacity", "entry"]
     seen: list[str] = []
