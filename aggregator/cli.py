@@ -15,6 +15,7 @@ from aggregator import options as opt
 from aggregator.console import make_view
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
+from fl_protocol.broker import KEEPALIVE_S
 from fl_protocol.errors import ConfigError
 from fl_protocol.topics import checked_name
 from fl_tasks.defaults import DEFAULT_TASK, defaults_for
@@ -40,35 +41,19 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 
 
 @app.command()
+@cl.spread
 def start(
     ctx: typer.Context,
-    rounds: opt.RoundsOption = 10,
+    *,
+    rounds: opt.RoundsOption = opt.ROUNDS,
     broker: opt.BrokerOption = None,
-    job: cl.JobOption = "default",
-    task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = None,
-    strategy: opt.StrategyOption = "fedavg",
-    strategy_option: opt.StrategyOptionsOption = None,
-    min_clients: opt.MinClientsOption = 2,
-    cohort: opt.CohortOption = "1.0",
-    sampling: opt.SamplingOption = "uniform",
-    eval_cohort: opt.EvalCohortOption = None,
-    quorum: opt.QuorumOption = None,
-    grace: opt.GraceOption = None,
-    deadline: opt.DeadlineOption = 3600.0,
-    retries: opt.RetriesOption = 2,
-    best_by: opt.BestByOption = None,
-    early_stop: opt.EarlyStopOption = None,
-    local_epochs: opt.LocalEpochsOption = None,
-    local_steps: opt.LocalStepsOption = None,
-    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
-    batch_size: opt.BatchSizeOption = None,
-    learning_rate: opt.LearningRateOption = None,
-    learning_rate_schedule: opt.LearningRateScheduleOption = None,
-    proximal_mu: opt.ProximalMuOption = None,
-    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
-    image_size: opt.ImageSizeOption = None,
-    seed: opt.SeedOption = 0,
+    job: cl.JobOption = cl.JOB,
+    learning: opt.LearningOptions,
+    min_clients: opt.MinClientsOption = opt.MIN_CLIENTS,
+    inviting: opt.InvitingOptions,
+    closing: opt.ClosingOptions,
+    judging: opt.JudgingOptions,
+    training: opt.TrainingOptions,
     init: opt.InitOption = None,
     eval_data: opt.EvalDataOption = None,
     out: opt.OutOption = None,
@@ -80,15 +65,10 @@ def start(
     metrics_host: opt.MetricsHostOption = "127.0.0.1",
     dashboard: web.DashboardOption = None,
     tensorboard: opt.TensorboardOption = None,
-    device: opt.DeviceOption = "auto",
+    device: opt.DeviceOption = opt.DEVICE,
     plugin: cl.PluginOption = None,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
-    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
+    login: cl.LoginOptions,
+    keepalive: cl.KeepaliveOption = KEEPALIVE_S,
 ) -> None:
     """Run a federated training job, or go on with one.
 
@@ -102,9 +82,7 @@ def start(
     checked_name(job, "--job")
     if wait and fresh:
         raise ConfigError("--wait begins every run in a folder of its own: leave --fresh out")
-    given = (
-        cl.broker_options(broker, username, password_file, tls, ca, cert, key, keepalive) if broker else None
-    )
+    given = login.at(broker, keepalive) if broker else None
 
     from aggregator.service import serve  # here, so that a slip is told at once
     from aggregator.start import RunSettings
@@ -188,22 +166,18 @@ def demo(
 
 
 @app.command()
+@cl.spread
 def status(
+    *,
     broker: StatusBrokerOption = "localhost",
-    job: cl.JobOption = "default",
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
+    job: cl.JobOption = cl.JOB,
+    as_json: cl.JsonOption = False,
+    login: cl.LoginOptions,
 ) -> None:
     """Tell how a job stands, from what the broker keeps: also when the aggregator is away."""
     from aggregator import status as view
 
-    options = cl.broker_options(broker, username, password_file, tls, ca, cert, key)
-    found = view.read_status(options, checked_name(job, "--job"))
+    found = view.read_status(login.at(broker), checked_name(job, "--job"))
     if as_json:
         print(json.dumps(view.as_json(found), indent=1))
     else:
@@ -211,7 +185,9 @@ def status(
 
 
 @app.command()
+@cl.spread
 def dashboard(
+    *,
     broker: Annotated[
         str,
         cl.option("broker", "Broker to listen to.", metavar="HOST[:PORT]", rich_help_panel=cl.BROKER),
@@ -221,14 +197,9 @@ def dashboard(
     runs: web.RunsOption = "runs",
     open_reading: web.OpenReadingOption = None,
     token_file: web.TokenFileOption = None,
-    web_cert: web.WebCertOption = None,
-    web_key: web.WebKeyOption = None,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
+    web_cert: cl.WebCertOption = None,
+    web_key: cl.WebKeyOption = None,
+    login: cl.LoginOptions,
 ) -> None:
     """Show jobs, sites, rounds and runs in a browser, and let those who have the token operate them.
 
@@ -238,7 +209,7 @@ def dashboard(
     from aggregator.dashboard import launch_fields, place_for_job
     from fl_web.dashboard.service import Settings, serve
 
-    given = cl.broker_options(broker, username, password_file, tls, ca, cert, key)
+    given = login.at(broker)
     settings = Settings(
         broker=given,
         join_line=place_for_job(given),
@@ -254,27 +225,22 @@ def dashboard(
 
 
 @app.command()
+@cl.spread
 def doctor(
+    *,
     broker: opt.BrokerOption = None,
-    job: cl.JobOption = "default",
+    job: cl.JobOption = cl.JOB,
     task: opt.TaskOption = DEFAULT_TASK,
     model: opt.ModelOption = None,
-    min_clients: opt.MinClientsOption = 2,
+    min_clients: opt.MinClientsOption = opt.MIN_CLIENTS,
     image_size: opt.ImageSizeOption = None,
     init: opt.InitOption = None,
     eval_data: opt.EvalDataOption = None,
     out: opt.OutOption = None,
-    device: opt.DeviceOption = "auto",
-    as_json: Annotated[
-        bool, typer.Option("--json", help="An array with an object a check, for programs.")
-    ] = False,
+    device: opt.DeviceOption = opt.DEVICE,
+    as_json: cl.ChecksAsJsonOption = False,
     plugin: cl.PluginOption = None,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
+    login: cl.LoginOptions,
 ) -> None:
     """Say whether a start with the same options would work, and what to do if not. It disturbs nobody.
 
@@ -286,7 +252,7 @@ def doctor(
 
     size = image_size if image_size is not None else defaults_for(task).image_size
     place = Place(
-        broker=cl.broker_options(broker, username, password_file, tls, ca, cert, key) if broker else None,
+        broker=login.at(broker) if broker else None,
         job=checked_name(job, "--job"),
         out=Path(out or f"runs/{job}"),
         task=task,
@@ -312,7 +278,7 @@ def export(
     model: Annotated[
         str | None, cl.option("model", "A model file instead, e.g. DIR/best.safetensors.", metavar="FILE")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")] = False,
+    as_json: cl.JsonOption = False,
 ) -> None:
     """Write a model as ONNX, TorchScript or safetensors, and a model card as Markdown and JSON beside it.
 

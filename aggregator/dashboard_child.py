@@ -15,8 +15,8 @@ from aggregator import console as seen
 from aggregator.children import end_child, program, start_child
 from aggregator.dashboard_options import LISTEN
 from fl_protocol.broker import BrokerOptions
-from fl_protocol.commandline import PASSWORD_VARIABLE
 from fl_protocol.errors import ConfigError
+from fl_protocol.login import PASSWORD_VARIABLE
 
 STARTED_S = 30.0
 FLAG, LAST_WORD = "--dashboard", "token:"

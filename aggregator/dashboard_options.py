@@ -7,14 +7,13 @@ from typing import Annotated
 from fl_protocol import commandline as cl
 
 LISTEN = "127.0.0.1:8080"
-WEB = "PAGE"
 
 ListenOption = Annotated[
     str,
     cl.option(
         "listen", "Address on which the page is served; port 0 takes any free one. Other than 127.0.0.1 only with "
         "--web-cert, or behind a proxy that encrypts.",
-        metavar="HOST:PORT", rich_help_panel=WEB, envvar="FL_DASHBOARD_LISTEN",
+        metavar="HOST:PORT", rich_help_panel=cl.PAGE, envvar="FL_DASHBOARD_LISTEN",
     ),
 ]  # fmt: skip
 JobOption = Annotated[
@@ -30,7 +29,7 @@ OpenReadingOption = Annotated[
         "Whether everybody who reaches the page may look (default: if only this machine can reach it). To change "
         "anything, one logs in.",
         flag=True,
-        rich_help_panel=WEB,
+        rich_help_panel=cl.PAGE,
     ),
 ]
 TokenFileOption = Annotated[
@@ -39,15 +38,8 @@ TokenFileOption = Annotated[
         "token-file",
         "Keep the token's hash there, so that the token stays the same (default: a new one each time).",
         metavar="FILE",
-        rich_help_panel=WEB,
+        rich_help_panel=cl.PAGE,
     ),
-]
-WebCertOption = Annotated[
-    str | None,
-    cl.option("web-cert", "Certificate of the page, for https.", metavar="FILE", rich_help_panel=WEB),
-]
-WebKeyOption = Annotated[
-    str | None, cl.option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=WEB)
 ]
 DashboardOption = Annotated[
     str | None,

@@ -9,8 +9,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from aggregator import options as opt
 from aggregator.rule import rule_of
+from fl_protocol import commandline as cl
 from fl_protocol.errors import ConfigError
+
+
+@cl.spread
+def launch(
+    *,
+    rounds: opt.RoundsOption = opt.ROUNDS,
+    learning: opt.LearningOptions,
+    min_clients: opt.MinClientsOption = opt.MIN_CLIENTS,
+    inviting: opt.InvitingOptions,
+    closing: opt.ClosingOptions,
+    judging: opt.JudgingOptions,
+    training: opt.TrainingOptions,
+) -> None:
+    """What of ``fl-agg start`` makes the rule of a run. It is read, never run."""
+
 
 LAUNCHABLE = (
     "task", "model", "strategy", "strategy_option", "rounds", "min_clients", "cohort", "quorum", "grace", "deadline",
@@ -18,7 +35,7 @@ LAUNCHABLE = (
     "local_epochs_schedule", "batch_size", "learning_rate", "learning_rate_schedule", "proximal_mu",
     "proximal_mu_schedule", "image_size", "seed",
 )  # fmt: skip
-"""In the order in which one decides on them."""
+"""In the order in which one decides on them. Named one by one: nothing becomes settable from afar by itself."""
 SEVERAL = ("strategy_option",)
 """Those that may be given several times: here in one text, with spaces between."""
 GOES_WITH = {
@@ -70,16 +87,13 @@ def checked_launch(settings: Mapping[str, str], given: Mapping[str, Any]) -> dic
 
 def _values(settings: Mapping[str, str]) -> dict[str, Any]:
     """What is said, as the command line understands it."""
-    from aggregator.cli import app  # which imports us: here, so that both can be
-    from fl_protocol.commandline import values_of
-
     for name in settings:
         if name not in LAUNCHABLE:
             raise ConfigError(f"{name[:40]!r} cannot be set by a launch: it can set {', '.join(LAUNCHABLE)}")
     options = _options()
     said = [(name, text.strip()) for name, text in settings.items() if text.strip()]
     several = [(name, word) for name, text in said for word in (text.split() if name in SEVERAL else [text])]
-    found = values_of(app, "start", [(options[name].spelled, word) for name, word in several])
+    found = cl.values_of(launch, "fl-agg start", [(options[name].spelled, word) for name, word in several])
     return {name: found[name] for name, _ in said}
 
 
@@ -106,8 +120,5 @@ def _choices() -> dict[str, list[str]]:
     }
 
 
-def _options() -> dict[str, Any]:
-    from aggregator.cli import start
-    from fl_protocol.commandline import options_of
-
-    return options_of(start)
+def _options() -> dict[str, cl.Option]:
+    return cl.options_of(launch)

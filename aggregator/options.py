@@ -1,12 +1,16 @@
-"""The options of ``fl-agg start``, which ``fl-sim`` shares; the commands put them together."""
+"""The options of ``fl-agg start``, which ``fl-sim`` shares, and the groups in which commands take them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fl_protocol import commandline as cl
+from fl_tasks.defaults import DEFAULT_TASK
 
 ROUND, TRAINING = "ROUNDS", "TRAINING"
+ROUNDS, MIN_CLIENTS, DEVICE = 10, 2, "auto"
+"""What is usual where several commands have an option outside of a group."""
 
 RoundsOption = Annotated[int, cl.option("rounds", "How many rounds to run.", rich_help_panel=ROUND)]
 BrokerOption = Annotated[
@@ -264,3 +268,56 @@ MetricsPortOption = Annotated[
 MetricsHostOption = Annotated[
     str, cl.option("metrics-host", "Address on which that page is served.", metavar="HOST")
 ]
+
+
+@dataclass(frozen=True)
+class LearningOptions:
+    """What is learned, and how updates become a model."""
+
+    task: TaskOption = DEFAULT_TASK
+    model: ModelOption = None
+    strategy: StrategyOption = "fedavg"
+    strategy_option: StrategyOptionsOption = None
+
+
+@dataclass(frozen=True)
+class InvitingOptions:
+    """Who takes part in a round."""
+
+    cohort: CohortOption = "1.0"
+    sampling: SamplingOption = "uniform"
+    eval_cohort: EvalCohortOption = None
+
+
+@dataclass(frozen=True)
+class ClosingOptions:
+    """When a round ends."""
+
+    quorum: QuorumOption = None
+    grace: GraceOption = None
+    deadline: DeadlineOption = 3600.0
+    retries: RetriesOption = 2
+
+
+@dataclass(frozen=True)
+class JudgingOptions:
+    """Which model is the best, and when there will be no better one."""
+
+    best_by: BestByOption = None
+    early_stop: EarlyStopOption = None
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How clients train."""
+
+    local_epochs: LocalEpochsOption = None
+    local_steps: LocalStepsOption = None
+    local_epochs_schedule: LocalEpochsScheduleOption = "constant"
+    batch_size: BatchSizeOption = None
+    learning_rate: LearningRateOption = None
+    learning_rate_schedule: LearningRateScheduleOption = None
+    proximal_mu: ProximalMuOption = None
+    proximal_mu_schedule: ProximalMuScheduleOption = "constant"
+    image_size: ImageSizeOption = None
+    seed: SeedOption = 0

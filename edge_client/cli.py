@@ -7,7 +7,7 @@ import logging
 import re
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -18,6 +18,7 @@ from edge_client.site import Site
 from fl_protocol import commandline as cl
 from fl_protocol import entrypoints
 from fl_protocol.bounds import at_least
+from fl_protocol.broker import KEEPALIVE_S, BrokerOptions
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
 from fl_tasks.partition_kind import FORMS, parse_partition
@@ -39,27 +40,14 @@ def main_options(ctx: typer.Context, config: cl.ConfigOption = None) -> None:
 
 
 @app.command()
+@cl.spread
 def join(
-    ctx: typer.Context,
-    broker: opt.BrokerOption,
-    data: opt.DataOption = None,
-    job: cl.JobOption = "default",
-    client_id: opt.ClientIdOption = None,
-    workdir: opt.WorkdirOption = None,
-    device: opt.DeviceOption = "auto",
-    threads: opt.ThreadsOption = None,
-    shard: opt.ShardOption = None,
-    partition: opt.PartitionOption = "iid",
-    seed: opt.SeedOption = 0,
+    *,
+    given: opt.SiteOptions,
     private_metrics: opt.PrivateMetricsOption = False,
     connect_timeout: opt.ConnectTimeoutOption = 60.0,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
-    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
+    login: cl.LoginOptions,
+    keepalive: cl.KeepaliveOption = KEEPALIVE_S,
     plugin: cl.PluginOption = None,
     verbose: opt.VerboseOption = False,
 ) -> None:
@@ -68,33 +56,19 @@ def join(
     from edge_client.console import make_view
 
     logging.basicConfig(level=logging.DEBUG if verbose else logging.CRITICAL, stream=sys.stderr)
-    site = site_of(ctx.params)
+    broker = login.at(given.broker, keepalive)
+    site = site_of(given, broker, plugin, connect_timeout=connect_timeout, private_metrics=private_metrics)
     check_data(site.data, plugin)
     raise typer.Exit(run(site, make_view(sys.stdout)))
 
 
 @app.command()
+@cl.spread
 def doctor(
-    ctx: typer.Context,
-    broker: opt.BrokerOption,
-    data: opt.DataOption = None,
-    job: cl.JobOption = "default",
-    client_id: opt.ClientIdOption = None,
-    workdir: opt.WorkdirOption = None,
-    device: opt.DeviceOption = "auto",
-    threads: opt.ThreadsOption = None,
-    shard: opt.ShardOption = None,
-    partition: opt.PartitionOption = "iid",
-    seed: opt.SeedOption = 0,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="An array with an object a check, for programs.")
-    ] = False,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
+    *,
+    given: opt.SiteOptions,
+    as_json: cl.ChecksAsJsonOption = False,
+    login: cl.LoginOptions,
     plugin: cl.PluginOption = None,
 ) -> None:
     """Say whether a join with the same options would work, and what to do if not. It disturbs nobody.
@@ -106,35 +80,34 @@ def doctor(
     from edge_client.doctor import examine
     from fl_protocol.doctor import present
 
-    site = site_of(ctx.params)
+    site = site_of(given, login.at(given.broker), plugin)
     raise typer.Exit(present(examine(site), "a join", sys.stdout, to_json=as_json))
 
 
-def site_of(given: Mapping[str, Any]) -> Site:
+def site_of(
+    given: opt.SiteOptions, broker: BrokerOptions, plugin: str | None, *, connect_timeout: float = 0.0,
+    private_metrics: bool = False,
+) -> Site:  # fmt: skip
     """The edge that the options of a command describe. Raises ConfigError for what cannot be."""
-    part, parts = parse_shard(given["shard"])
-    name = given["client_id"]
-    client = name if name is not None else default_client(socket.gethostname(), part, parts)
-    login = {
-        key: given[key] for key in ("broker", "username", "password_file", "tls", "ca", "cert", "key", "keepalive")
-        if key in given
-    }  # fmt: skip
-    threads = given["threads"]
+    part, parts = parse_shard(given.shard)
+    client = given.client_id
+    if client is None:
+        client = default_client(socket.gethostname(), part, parts)
     return Site(
-        broker=cl.broker_options(**login),
-        job=checked_name(given["job"], "--job"),
+        broker=broker,
+        job=checked_name(given.job, "--job"),
         client=checked_name(client, "--client-id"),
-        workdir=Path(given["workdir"] or f"hilum-edge/{client}"),
-        data=given["data"],
+        workdir=Path(given.workdir or f"hilum-edge/{client}"),
+        data=given.data,
         shard=part,
         shards=parts,
-        partition=checked_partition(given["partition"]),
-        seed=at_least(given["seed"], 0, "--seed", 2**63 - 1),
-        device=one_of(given["device"], DEVICES, "--device"),
-        threads=None if threads is None else at_least(threads, 1, "--threads"),
-        plugin=given["plugin"],
-        connect_timeout_s=at_least(given.get("connect_timeout", 0.0), 0.0, "--connect-timeout"),
-        private_metrics=given.get("private_metrics", False),
+        partition=checked_partition(given.partition),
+        seed=at_least(given.seed, 0, "--seed", 2**63 - 1),
+        device=one_of(given.device, DEVICES, "--device"),
+        threads=None if given.threads is None else at_least(given.threads, 1, "--threads"),
+        plugin=plugin,
+        connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
+        private_metrics=private_metrics,
     )
 
 
@@ -157,26 +130,23 @@ def predict(
 
 
 @app.command()
+@cl.spread
 def serve(
     ctx: typer.Context,
+    *,
     broker: opt.RoomBrokerOption = None,
     model: Annotated[
         str | None, cl.option("model", "A model file instead, e.g. global.safetensors.", metavar="FILE")
     ] = None,
     listen: opt.ListenOption = "127.0.0.1:8090",
-    job: cl.JobOption = "default",
+    job: cl.JobOption = cl.JOB,
     workdir: opt.RoomWorkdirOption = None,
     refer_below: opt.ReferBelowOption = 0.8,
     device: opt.DeviceOption = "cpu",
-    web_cert: opt.WebCertOption = None,
-    web_key: opt.WebKeyOption = None,
-    username: cl.UsernameOption = None,
-    password_file: cl.PasswordFileOption = None,
-    tls: cl.TlsOption = False,
-    ca: cl.CaOption = None,
-    cert: cl.CertOption = None,
-    key: cl.KeyOption = None,
-    keepalive: cl.KeepaliveOption = cl.KEEPALIVE_S,
+    web_cert: cl.WebCertOption = None,
+    web_key: cl.WebKeyOption = None,
+    login: cl.LoginOptions,
+    keepalive: cl.KeepaliveOption = KEEPALIVE_S,
     plugin: cl.PluginOption = None,
     verbose: opt.VerboseOption = False,
 ) -> None:
@@ -191,11 +161,8 @@ def serve(
     checked_name(job, "--job")
     one_of(device, DEVICES, "--device")
     given = ctx.params | cl.overruled(ctx, "broker", "model")
-    where = given["broker"]
-    login = (
-        cl.broker_options(where, username, password_file, tls, ca, cert, key, keepalive) if where else None
-    )
-    room.serve(room.settings_of(given, login), lambda line: print(line, flush=True))
+    where = login.at(given["broker"], keepalive) if given["broker"] else None
+    room.serve(room.settings_of(given, where), lambda line: print(line, flush=True))
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

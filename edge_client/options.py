@@ -1,11 +1,12 @@
-"""The options of ``fl-edge``, in the order of ``fl-edge join --help``; cli.py puts them together."""
+"""The options of ``fl-edge``, and the group in which ``join`` and ``doctor`` take them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fl_protocol import commandline as cl
-from fl_tasks.partition_kind import FORMS
+from fl_tasks.partition_kind import FORMS, IID
 
 DATA, PLACE = "DATA", "THIS EDGE"
 
@@ -93,7 +94,6 @@ ConnectTimeoutOption = Annotated[
 ]
 VerboseOption = Annotated[bool, cl.option("verbose", "Log what goes on inside, on stderr.", flag=True)]
 
-PAGE = "PAGE"
 RoomBrokerOption = Annotated[
     str | None,
     cl.option(
@@ -104,7 +104,7 @@ RoomBrokerOption = Annotated[
     ),
 ]
 ListenOption = Annotated[
-    str, cl.option("listen", "Where the page is served.", metavar="HOST:PORT", rich_help_panel=PAGE)
+    str, cl.option("listen", "Where the page is served.", metavar="HOST:PORT", rich_help_panel=cl.PAGE)
 ]
 RoomWorkdirOption = Annotated[
     str | None,
@@ -116,14 +116,22 @@ ReferBelowOption = Annotated[
         "refer-below",
         "Probability of the class foretold below which the page says to refer to a radiologist.",
         metavar="P",
-        rich_help_panel=PAGE,
+        rich_help_panel=cl.PAGE,
     ),
 ]
-WebCertOption = Annotated[
-    str | None,
-    cl.option("web-cert", "Certificate of the page (PEM), for TLS.", metavar="FILE", rich_help_panel=PAGE),
-]
-WebKeyOption = Annotated[
-    str | None,
-    cl.option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=PAGE),
-]
+
+
+@dataclass(frozen=True)
+class SiteOptions:
+    """Which job a site joins, under what name, on what data."""
+
+    broker: BrokerOption
+    data: DataOption = None
+    job: cl.JobOption = cl.JOB
+    client_id: ClientIdOption = None
+    workdir: WorkdirOption = None
+    device: DeviceOption = "auto"
+    threads: ThreadsOption = None
+    shard: ShardOption = None
+    partition: PartitionOption = IID
+    seed: SeedOption = 0

@@ -8,6 +8,7 @@ from pathlib import Path
 from edge_client.store import CACHE
 from fl_protocol.broker import BrokerOptions
 from fl_tasks import jobs
+from fl_tasks.partition_kind import IID
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Site:
     data: str | None = None
     shard: int = 1
     shards: int = 1
-    partition: str = "iid"
+    partition: str = IID
     seed: int = 0
     device: str = "auto"
     threads: int | None = None

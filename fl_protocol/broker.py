@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from fl_protocol.errors import AccessRefused, ConfigError, HilumError
 
+PLAIN_PORT, TLS_PORT = 1883, 8883
+KEEPALIVE_S = 30
 UNSUPPORTED_VERSION = 0x84
 _BAD_LOGIN = frozenset({0x86, 0x87, 0x8A, 0x8C})
 _BAD_CLIENT_ID = 0x85
@@ -20,14 +22,14 @@ class BrokerOptions:
     """How to reach and enter a broker. A ``ca``, ``cert`` or ``key`` means TLS as well."""
 
     host: str
-    port: int = 1883
+    port: int = PLAIN_PORT
     username: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: bool = False
     ca: str | None = None
     cert: str | None = None
     key: str | None = None
-    keepalive_s: int = 30
+    keepalive_s: int = KEEPALIVE_S
 
     @property
     def where(self) -> str:
@@ -96,7 +98,7 @@ def tls_failure(text: str, options: BrokerOptions) -> tuple[str, HilumError | No
     lowered = text.lower().replace("_", " ")
     if "wrong version number" in lowered or "record layer" in lowered:
         return "no TLS there", AccessRefused(
-            f"{options.where} does not speak TLS: leave out --tls, or use its TLS port (8883)"
+            f"{options.where} does not speak TLS: leave out --tls, or use its TLS port ({TLS_PORT})"
         )
     if "alert" in lowered:
         wanted = (

@@ -1,13 +1,6 @@
-"""What the command lines share: options of the broker, settings from three places, and the end of every run.
+"""What the command lines share: options that several have, settings from four places, and the end of every run.
 
-Precedence: option > ``FL_*`` variable > ``hilum.toml`` > default. In ``hilum.toml`` the keys at the top are options
-that several programs know; a table named after a command holds that command's options::
-
-    broker = "hub.example.org:8883"
-    tls = true
-
-    [join]
-    data = "/srv/xrays"
+Precedence: option > ``FL_*`` variable > ``hilum.toml`` > default.
 """
 
 from __future__ import annotations
@@ -16,60 +9,20 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
-from importlib import import_module
-from inspect import signature
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, get_args, get_type_hints
 
 import typer
 
+from fl_protocol.broker import KEEPALIVE_S, TLS_PORT, BrokerOptions
 from fl_protocol.errors import ConfigError, HilumError
+from fl_protocol.login import MAX_KEEPALIVE_S, PASSWORD_VARIABLE, broker_options
+from fl_protocol.settings_file import CONFIG_FILE, defaults_from, read_settings
 
-if TYPE_CHECKING:
-    from fl_protocol.transport import BrokerOptions
-
-CONFIG_FILE = "hilum.toml"
-PLAIN_PORT, TLS_PORT = 1883, 8883
-KEEPALIVE_S, MIN_KEEPALIVE_S = 30, 2
-PASSWORD_VARIABLE = "FL_PASSWORD"  # noqa: S105 - the name of the variable
-SHARED_KEYS = frozenset(
-    {
-        "broker",
-        "job",
-        "username",
-        "password_file",
-        "tls",
-        "ca",
-        "cert",
-        "key",
-        "keepalive",
-        "seed",
-        "plugin",
-        "data",
-    }
-)
-"""Options that may stand at the top of ``hilum.toml``, for every program that has them."""
-OTHER_TABLES = frozenset(
-    {
-        "start",
-        "demo",
-        "status",
-        "join",
-        "doctor",
-        "predict",
-        "run",
-        "compare",
-        "strategies",
-        "chaos",
-        "dashboard",
-        "export",
-        "serve",
-    }
-)
-"""Tables of commands that another program may own."""
 SOURCES = {"COMMANDLINE": "option", "ENVIRONMENT": "environment", "DEFAULT_MAP": CONFIG_FILE}
 
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[
@@ -100,8 +53,49 @@ def option(name: str, help_text: str, *, flag: bool = False, **more: Any) -> Any
     return typer.Option(spelling, help=help_text, **more)
 
 
-BROKER = "BROKER"  # heading of the options below in --help
+def spread(command: Callable[..., None]) -> Callable[..., None]:
+    """A command some of whose parameters are groups: dataclasses of options, which stand in its signature in their place.
 
+    So options that several commands share are written once, with their defaults. A command's parameters have names
+    only: those after a group may have no default.
+    """
+    hints = get_type_hints(command, include_extras=True)
+    groups: dict[str, type[Any]] = {
+        name: hint for name, hint in hints.items() if isinstance(hint, type) and is_dataclass(hint)
+    }
+    members = {name: [each.name for each in fields(group)] for name, group in groups.items()}
+    spread_out: list[Parameter] = []
+    for name, parameter in signature(command).parameters.items():
+        if name in groups:
+            spread_out += _parameters(groups[name])
+        else:
+            spread_out.append(parameter.replace(annotation=hints[name], kind=Parameter.KEYWORD_ONLY))
+
+    @wraps(command)
+    def with_groups(**given: Any) -> None:
+        grouped = {name: groups[name](**{each: given.pop(each) for each in members[name]}) for name in groups}
+        command(**given, **grouped)
+
+    with_groups.__annotations__ = {each.name: each.annotation for each in spread_out}
+    setattr(with_groups, "__signature__", Signature(spread_out))  # noqa: B010 - functions are not known to have one
+    return with_groups
+
+
+def _parameters(group: type[Any]) -> list[Parameter]:
+    hints = get_type_hints(group, include_extras=True)
+    return [
+        Parameter(
+            each.name, Parameter.KEYWORD_ONLY, annotation=hints[each.name],
+            default=Parameter.empty if each.default is MISSING else each.default,
+        )
+        for each in fields(group)
+    ]  # fmt: skip
+
+
+BROKER, PAGE = "BROKER", "PAGE"
+"""Headings of options in --help."""
+
+JOB = "default"
 JobOption = Annotated[
     str, option("job", "Name of the training job: everyone who names the same job works together.")
 ]
@@ -152,10 +146,21 @@ KeepaliveOption = Annotated[
     option(
         "keepalive",
         "Seconds of silence after which either end looks whether the other is there: a site that is cut off is "
-        "noticed after one and a half of them. At most 65535.",
+        f"noticed after one and a half of them. At most {MAX_KEEPALIVE_S}.",
         metavar="S",
         rich_help_panel=BROKER,
     ),
+]
+WebCertOption = Annotated[
+    str | None,
+    option("web-cert", "Certificate of the page (PEM), for https.", metavar="FILE", rich_help_panel=PAGE),
+]
+WebKeyOption = Annotated[
+    str | None, option("web-key", "The private key of --web-cert.", metavar="FILE", rich_help_panel=PAGE)
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="One JSON object, for programs.")]
+ChecksAsJsonOption = Annotated[
+    bool, typer.Option("--json", help="An array with an object a check, for programs.")
 ]
 PluginOption = Annotated[
     str | None,
@@ -165,6 +170,22 @@ ConfigOption = Annotated[
     str | None,
     option("config", f"Settings file (default: {CONFIG_FILE} here, if there is one).", metavar="FILE"),
 ]
+
+
+@dataclass(frozen=True)
+class LoginOptions:
+    """How one enters a broker: what every command has that speaks to one."""
+
+    username: UsernameOption = None
+    password_file: PasswordFileOption = None
+    tls: TlsOption = False
+    ca: CaOption = None
+    cert: CertOption = None
+    key: KeyOption = None
+
+    def at(self, broker: str, keepalive: int = KEEPALIVE_S) -> BrokerOptions:
+        """The broker at ``HOST[:PORT]``, entered so. Raises ConfigError for what cannot be right."""
+        return broker_options(broker, **asdict(self), keepalive=keepalive)
 
 
 def load_config(ctx: typer.Context, path: str | None) -> None:
@@ -180,71 +201,7 @@ def load_config(ctx: typer.Context, path: str | None) -> None:
         name: {param.name for param in command.params if param.name} - {"help"} for name, command in commands
     }
     several = {param.name for _, command in commands for param in command.params if param.multiple}
-    ctx.default_map = defaults_from(_read_toml(chosen), options, str(chosen), several)
-
-
-def defaults_from(
-    settings: Mapping[str, Any],
-    options: Mapping[str, Iterable[str]],
-    file: str = CONFIG_FILE,
-    several: Collection[str] = (),
-) -> dict[str, Any]:
-    """Defaults by command from a settings file; ``options`` are the options of each command of this program.
-
-    Those in ``several`` may hold a list, or a table, which means ``["key=value", ...]``.
-    """
-    shared: dict[str, Any] = {}
-    found: dict[str, dict[str, Any]] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            known = options.get(key)
-            if known is not None:
-                found[key] = _table(value, known, f"[{key}] of {file}", several)
-            elif key not in OTHER_TABLES:
-                raise ConfigError(_unknown(f"table [{key}]", key, {*options, *OTHER_TABLES}, file))
-        else:
-            shared |= _table({key: value}, SHARED_KEYS, f"the top of {file}")
-    return {
-        command: {key: value for key, value in shared.items() if key in set(known)} | found.get(command, {})
-        for command, known in options.items()
-    }
-
-
-def _table(
-    values: Mapping[str, Any], known: Iterable[str], where: str, several: Collection[str] = ()
-) -> dict[str, Any]:  # fmt: skip
-    found = {}
-    for key, value in values.items():
-        name = key.replace("-", "_")
-        if name not in set(known):
-            raise ConfigError(_unknown(f"key {key!r}", name, known, where))
-        if isinstance(value, dict | list) and name not in several:
-            raise ConfigError(f"key {key!r} in {where} holds several values: give it one")
-        found[name] = _texts(value) if name in several else value
-    return found
-
-
-def _texts(value: Any) -> list[str]:
-    """What an option that may be given several times has in the settings file."""
-    if isinstance(value, dict):
-        return [f"{key}={each}" for key, each in value.items()]
-    return [str(each) for each in value] if isinstance(value, list) else [str(value)]
-
-
-def _unknown(what: str, name: str, known: Iterable[str], where: str) -> str:
-    close = get_close_matches(name, sorted(known), 1)
-    hint = f"did you mean {close[0]!r}?" if close else f"known there: {', '.join(sorted(known))}"
-    return f"unknown {what} in {where}: {hint}"
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    toml = import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        return dict(toml.loads(path.read_text("utf-8")))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+    ctx.default_map = defaults_from(read_settings(chosen), options, str(chosen), several)
 
 
 def effective_settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
@@ -265,74 +222,6 @@ def overruled(ctx: typer.Context, *rivals: str) -> dict[str, None]:
     return dict.fromkeys(name for name in rivals if here and name not in here)
 
 
-def broker_options(
-    broker: str,
-    username: str | None = None,
-    password_file: str | None = None,
-    tls: bool = False,
-    ca: str | None = None,
-    cert: str | None = None,
-    key: str | None = None,
-    keepalive: int = KEEPALIVE_S,
-) -> BrokerOptions:
-    """What the transport needs to reach ``HOST[:PORT]``. Raises ConfigError for what cannot be right."""
-    from fl_protocol.transport import BrokerOptions  # here, so that commands without a broker load no paho
-
-    tls = tls or ca is not None or cert is not None
-    if key is not None and cert is None:
-        raise ConfigError("--key needs --cert: give the certificate that belongs to it")
-    for name, file in (("--ca", ca), ("--cert", cert), ("--key", key)):
-        if file is not None and not os.access(file, os.R_OK):
-            raise ConfigError(f"{name} {file}: no such file, or it cannot be read")
-    if not MIN_KEEPALIVE_S <= keepalive <= 65_535:
-        raise ConfigError(f"--keepalive {keepalive} is out of range: give {MIN_KEEPALIVE_S} to 65535 seconds")
-    host, port = parse_address(broker, TLS_PORT if tls else PLAIN_PORT)
-    password = read_password(password_file)
-    if password is not None and username is None:
-        raise ConfigError("a broker password needs a name: give --username as well")
-    return BrokerOptions(
-        host=host, port=port, username=username, password=password, tls=tls, ca=ca, cert=cert, key=key,
-        keepalive_s=keepalive,
-    )  # fmt: skip
-
-
-def parse_address(text: str, default_port: int = PLAIN_PORT) -> tuple[str, int]:
-    """Host and port of ``HOST``, ``HOST:PORT``, ``[IPv6]`` or ``[IPv6]:PORT``."""
-    wrong = f"--broker {text!r} is not HOST or HOST:PORT"
-    if any(sign in text for sign in "/ @"):
-        raise ConfigError(f"{wrong}: give a host name or address, without mqtt:// and without a user")
-    if text.startswith("["):
-        host, bracket, rest = text[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"{wrong}: write an IPv6 address as [::1]:1883")
-        port_text = rest[1:] if rest else None
-    else:
-        if text.count(":") > 1:
-            raise ConfigError(f"{wrong}: put an IPv6 address in brackets")
-        host, colon, tail = text.partition(":")
-        port_text = tail if colon else None
-    if not host:
-        raise ConfigError(f"{wrong}: give a host name or address")
-    if port_text is None:
-        return host, default_port
-    if not port_text.isascii() or not port_text.isdigit() or not 1 <= int(port_text) <= 65_535:
-        raise ConfigError(f"{wrong}: the port is a number from 1 to 65535")
-    return host, int(port_text)
-
-
-def read_password(file: str | None) -> str | None:
-    """The first line of ``file``; without a file, what FL_PASSWORD holds."""
-    if file is None:
-        return os.environ.get(PASSWORD_VARIABLE) or None
-    try:
-        lines = Path(file).read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"--password-file {file}: no such file, or it cannot be read") from None
-    if not lines or not lines[0]:
-        raise ConfigError(f"--password-file {file} is empty: its first line is the password")
-    return lines[0]
-
-
 def options_of(command: Callable[..., Any]) -> dict[str, Option]:
     """The options of a command by the names of its parameters, read from its signature: typer's own objects differ by
     version.
@@ -350,19 +239,17 @@ def options_of(command: Callable[..., Any]) -> dict[str, Option]:
     return found
 
 
-def values_of(app: typer.Typer, command: str, said: Iterable[tuple[str, str]]) -> dict[str, Any]:
+def values_of(command: Callable[..., None], spelled: str, said: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """What ``--option`` and text, pairs of them, mean to a command, by the names of its parameters, beside all that it
-    has without them. Raises ConfigError with the line that the command would end with.
+    has without them. Raises ConfigError with the line that a command ``spelled`` so would end with.
     """
-    found = getattr(typer.main.get_command(app), "commands")[command]  # noqa: B009 - a group, typed as a command
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
     try:
-        return dict(
-            found.make_context(
-                f"{app.info.name} {command}", [f"{option}={text}" for option, text in said]
-            ).params
-        )
+        found = typer.main.get_command(app).make_context(spelled, [f"{name}={text}" for name, text in said])
     except USAGE_ERROR as error:
-        raise ConfigError(_usage(command, error)) from None
+        raise ConfigError(_usage(spelled, error)) from None
+    return dict(found.params)
 
 
 def say(line: str) -> None:

@@ -34,7 +34,7 @@ DryRunOption = Annotated[bool, cl.option("dry-run", "Print the schedule alone.",
 
 
 def command(
-    rounds: opt.RoundsOption = 10,
+    rounds: opt.RoundsOption = opt.ROUNDS,
     clients: ClientsOption = 3,
     profile: ProfileOption = "clinic",
     faults: FaultsOption = USUALLY,

@@ -23,9 +23,7 @@ from fl_sim.natural import gather
 from fl_sim.profiles import Profile
 from fl_sim.run_command import Told, scored_on, synthetic, worker_count
 from fl_sim.settings import SimSettings
-from fl_tasks.defaults import DEFAULT_TASK
-
-BY_FILE = "by-file"
+from fl_tasks.partition_kind import BY_FILE, IID
 
 SitesOption = Annotated[
     list[str] | None,
@@ -37,8 +35,10 @@ SitesOption = Annotated[
 ]
 
 
+@cl.spread
 def command(
     ctx: cl.Context,
+    *,
     data: SitesOption = None,
     clients: Annotated[
         int,
@@ -46,34 +46,18 @@ def command(
             "clients", "How many sites the data are dealt out to, if they are.", rich_help_panel=sim.CLIENTS
         ),
     ] = 8,
-    partition: sim.PartitionOption = "iid",
-    rounds: opt.RoundsOption = 10,
-    cohort: opt.CohortOption = "1.0",
-    sampling: opt.SamplingOption = "uniform",
-    eval_cohort: opt.EvalCohortOption = None,
-    best_by: opt.BestByOption = None,
-    early_stop: opt.EarlyStopOption = None,
-    task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = None,
-    strategy: opt.StrategyOption = "fedavg",
-    strategy_option: opt.StrategyOptionsOption = None,
-    local_epochs: opt.LocalEpochsOption = None,
-    local_steps: opt.LocalStepsOption = None,
-    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
-    batch_size: opt.BatchSizeOption = None,
-    learning_rate: opt.LearningRateOption = None,
-    learning_rate_schedule: opt.LearningRateScheduleOption = None,
-    proximal_mu: opt.ProximalMuOption = None,
-    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
-    image_size: opt.ImageSizeOption = None,
-    seed: opt.SeedOption = 0,
+    partition: sim.PartitionOption = IID,
+    rounds: opt.RoundsOption = opt.ROUNDS,
+    inviting: opt.InvitingOptions,
+    judging: opt.JudgingOptions,
+    learning: opt.LearningOptions,
+    training: opt.TrainingOptions,
     init: opt.InitOption = None,
     eval_data: sim.EvalDataOption = None,
     out: opt.OutOption = None,
     fresh: opt.FreshOption = False,
-    workers: sim.WorkersOption = None,
-    engine: sim.EngineOption = "local",
-    device: opt.DeviceOption = "cpu",
+    trainers: sim.EngineOptions,
+    device: opt.DeviceOption = sim.DEVICE,
     plugin: cl.PluginOption = None,
     as_json: sim.JsonOption = False,
 ) -> None:
@@ -116,7 +100,7 @@ def settings_of(given: Given, told: Told) -> tuple[SimSettings, list[str]]:
     folders = list(given["data"] or [])
     names: list[str] = []
     if len(folders) > 1:
-        if partition not in ("iid", BY_FILE):
+        if partition not in (IID, BY_FILE):
             raise ConfigError("several --data folders are the sites themselves: leave --partition out")
         names, partition = gather(folders, folder / "sites", given["seed"]), BY_FILE
         folders, clients = [str(folder / "sites")], len(folders)

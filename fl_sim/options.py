@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from fl_protocol import commandline as cl
@@ -9,6 +10,7 @@ from fl_sim.profiles import SPEEDS
 from fl_tasks.partition_kind import FORMS
 
 CLIENTS, MACHINE = "CLIENTS", "THIS MACHINE"
+DEVICE = "cpu"
 
 ClientsOption = Annotated[
     int, cl.option("clients", "How many virtual clients the data are dealt out to.", rich_help_panel=CLIENTS)
@@ -93,3 +95,11 @@ EngineOption = Annotated[
 JsonOption = Annotated[
     bool, cl.option("json", "End with one JSON object on stdout; progress goes to stderr.", flag=True)
 ]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who trains."""
+
+    workers: WorkersOption = None
+    engine: EngineOption = "local"

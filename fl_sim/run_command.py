@@ -22,8 +22,8 @@ from fl_sim import options as sim
 from fl_sim.engines import engine_of
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
-from fl_tasks.defaults import DEFAULT_TASK
 from fl_tasks.folder import is_phantoms
+from fl_tasks.partition_kind import IID
 from fl_tasks.sources import has_test_part
 
 MBIT = 1e6 / 8
@@ -32,35 +32,19 @@ Told = Mapping[str, dict[str, Any]]
 """An option's value and where it came from (commandline.effective_settings)."""
 
 
+@cl.spread
 def command(
     ctx: cl.Context,
+    *,
     data: sim.DataOption = None,
     clients: sim.ClientsOption = 100,
-    partition: sim.PartitionOption = "iid",
-    rounds: opt.RoundsOption = 10,
-    cohort: opt.CohortOption = "1.0",
-    sampling: opt.SamplingOption = "uniform",
-    eval_cohort: opt.EvalCohortOption = None,
-    quorum: opt.QuorumOption = None,
-    grace: opt.GraceOption = None,
-    deadline: opt.DeadlineOption = 3600.0,
-    retries: opt.RetriesOption = 2,
-    best_by: opt.BestByOption = None,
-    early_stop: opt.EarlyStopOption = None,
-    task: opt.TaskOption = DEFAULT_TASK,
-    model: opt.ModelOption = None,
-    strategy: opt.StrategyOption = "fedavg",
-    strategy_option: opt.StrategyOptionsOption = None,
-    local_epochs: opt.LocalEpochsOption = None,
-    local_steps: opt.LocalStepsOption = None,
-    local_epochs_schedule: opt.LocalEpochsScheduleOption = "constant",
-    batch_size: opt.BatchSizeOption = None,
-    learning_rate: opt.LearningRateOption = None,
-    learning_rate_schedule: opt.LearningRateScheduleOption = None,
-    proximal_mu: opt.ProximalMuOption = None,
-    proximal_mu_schedule: opt.ProximalMuScheduleOption = "constant",
-    image_size: opt.ImageSizeOption = None,
-    seed: opt.SeedOption = 0,
+    partition: sim.PartitionOption = IID,
+    rounds: opt.RoundsOption = opt.ROUNDS,
+    inviting: opt.InvitingOptions,
+    closing: opt.ClosingOptions,
+    judging: opt.JudgingOptions,
+    learning: opt.LearningOptions,
+    training: opt.TrainingOptions,
     init: opt.InitOption = None,
     speeds: sim.SpeedsOption = "equal",
     slow: sim.SlowOption = None,
@@ -70,10 +54,9 @@ def command(
     eval_data: sim.EvalDataOption = None,
     out: opt.OutOption = None,
     fresh: opt.FreshOption = False,
-    workers: sim.WorkersOption = None,
-    engine: sim.EngineOption = "local",
+    trainers: sim.EngineOptions,
     tensorboard: opt.TensorboardOption = None,
-    device: opt.DeviceOption = "cpu",
+    device: opt.DeviceOption = sim.DEVICE,
     plugin: cl.PluginOption = None,
     as_json: sim.JsonOption = False,
 ) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 from fl_protocol import messages as msg
 from fl_protocol import topics
 from fl_protocol.codec import decode, encode
-from fl_protocol.commandline import parse_address
 from fl_protocol.errors import DecodeError
+from fl_protocol.login import parse_address
 from fl_protocol.topics import Kind, Topic
 from fl_protocol.transport import BrokerOptions, MqttTransport, Received
 from tests.e2e.processes import until

@@ -15,7 +15,7 @@ PAUSES = {
     ("aggregator/server.py", "LONGEST_WAIT_S"), ("aggregator/server.py", "LOOK_ABOUT_S"),
     ("aggregator/server.py", "REFRESH_S"), ("edge_client/agent.py", "IDLE_S"), ("edge_client/agent.py", "DELIVERY_S"),
     ("edge_client/agent.py", "LEISURE_S"), ("edge_client/follower.py", "DELIVERY_S"), ("edge_client/session.py", "PROGRESS_EVERY_S"),
-    ("edge_client/telling.py", "SETTLED_S"), ("fl_protocol/commandline.py", "MIN_KEEPALIVE_S"),
+    ("edge_client/telling.py", "SETTLED_S"), ("fl_protocol/login.py", "MIN_KEEPALIVE_S"), ("fl_protocol/login.py", "MAX_KEEPALIVE_S"),
     ("fl_protocol/doctor.py", "EARLIEST_CLOCK_S"), ("fl_protocol/doctor.py", "DRIFT_S"),
     ("fl_protocol/doctor.py", "DAY_S"), ("fl_protocol/transport.py", "TICK_S"),
     ("fl_tasks/image_cache.py", "STALE_DRAFT_S"), ("fl_tasks/worker.py", "PROGRESS_EVERY_S"),

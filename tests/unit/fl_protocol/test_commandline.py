@@ -1,8 +1,10 @@
-"""Settings from four places, addresses, passwords and exit codes of both command lines."""
+"""Settings from four places, groups of options, and exit codes of every command line."""
 
 from __future__ import annotations
 
+import inspect
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -15,9 +17,9 @@ from fl_protocol.commandline import (
     JobOption,
     PluginOption,
     TlsOption,
-    defaults_from,
     effective_settings,
     option,
+    spread,
 )
 from fl_protocol.errors import AccessRefused, ConfigError, QuorumNotMet
 
@@ -161,75 +163,6 @@ def test_no_arguments_show_the_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prog: name a command" in err
 
 
-@pytest.mark.parametrize(
-    ("text", "address"),
-    [
-        ("hub", ("hub", 1883)),
-        ("hub.example.org:18830", ("hub.example.org", 18830)),
-        ("10.0.0.1:1", ("10.0.0.1", 1)),
-        ("[::1]", ("::1", 1883)),
-        ("[fe80::1]:65535", ("fe80::1", 65535)),
-    ],
-)
-def test_addresses(text: str, address: tuple[str, int]) -> None:
-    assert commandline.parse_address(text) == address
-
-
-@pytest.mark.parametrize(
-    "text", ["", ":1883", "hub:", "hub:0", "hub:65536", "hub:x", "hub:²", "::1", "mqtt://hub", "mqtt://hub:1", "[::1",
-             "[::1]x", "[]:1", "me@hub", "hub/x"],
-)  # fmt: skip
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="HOST or HOST:PORT"):
-        commandline.parse_address(text)
-
-
-def test_passwords_come_from_a_file_or_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    file = tmp_path / "secret"
-    file.write_text("from file\nsecond line\n")
-    assert commandline.read_password(None) is None
-    monkeypatch.setenv("FL_PASSWORD", "from environment")
-    assert commandline.read_password(None) == "from environment"
-    assert commandline.read_password(str(file)) == "from file"
-    file.write_text("\n")
-    with pytest.raises(ConfigError, match="empty"):
-        commandline.read_password(str(file))
-    with pytest.raises(ConfigError, match="nowhere"):
-        commandline.read_password("nowhere")
-
-
-def test_broker_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ca = tmp_path / "ca.crt"
-    ca.write_text("certificate")
-    assert commandline.broker_options("hub").port == 1883
-    assert commandline.broker_options("hub", tls=True).port == 8883
-    implied = commandline.broker_options("hub:1", ca=str(ca))
-    assert (implied.port, implied.tls, implied.ca) == (1, True, str(ca))
-    with pytest.raises(ConfigError, match="--ca none"):
-        commandline.broker_options("hub", ca="none")
-    with pytest.raises(ConfigError, match="--cert"):
-        commandline.broker_options("hub", key=str(ca))
-    monkeypatch.setenv("FL_PASSWORD", "p")
-    with pytest.raises(ConfigError, match="--username"):
-        commandline.broker_options("hub")
-    assert commandline.broker_options("hub", username="u").password == "p"
-
-
-def test_an_option_that_may_be_given_often_takes_a_list_or_a_table() -> None:
-    options = {"start": {"strategy_option", "rounds"}}
-    for value, wanted in (
-        ({"server_lr": 0.1, "how": "up"}, ["server_lr=0.1", "how=up"]),
-        (["server_lr=0.1"], ["server_lr=0.1"]),
-        ("server_lr=0.1", ["server_lr=0.1"]),
-    ):
-        found = defaults_from({"start": {"strategy-option": value}}, options, several={"strategy_option"})
-        assert found == {"start": {"strategy_option": wanted}}
-    with pytest.raises(ConfigError, match=r"key 'rounds' .* holds several values"):
-        defaults_from({"start": {"rounds": [1, 2]}}, options, several={"strategy_option"})
-
-
 def test_of_two_options_that_exclude_one_another_the_one_said_here_wins(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -248,3 +181,45 @@ def test_of_two_options_that_exclude_one_another_the_one_said_here_wins(
     for words in (["--model", "file"], [], ["--model", "file", "--broker", "here"]):
         asked(words, standalone_mode=False)
     assert dropped == [{"broker": None}, {}, {}], "what was said twice here is for the command to refuse"
+
+
+@dataclass(frozen=True)
+class Pace:
+    speed: Annotated[int, option("speed", "How fast.", rich_help_panel="PACE")]
+    rests: Annotated[list[str] | None, option("rests", "Where.")] = None
+    tls: TlsOption = False
+
+
+def test_a_group_of_options_stands_in_its_place_and_comes_whole() -> None:
+    heard: list[object] = []
+
+    @spread
+    def walk(
+        ctx: typer.Context, *, job: JobOption = "default", pace: Pace, plugin: PluginOption = None
+    ) -> None:
+        heard.extend([job, pace, plugin, sorted(ctx.params)])
+
+    assert list(inspect.signature(walk).parameters) == ["ctx", "job", "speed", "rests", "tls", "plugin"]
+    app = typer.Typer()
+    app.command()(walk)
+    app(["--speed", "3", "--rests", "a", "--rests", "b", "--tls"], standalone_mode=False)
+    names = ["job", "plugin", "rests", "speed", "tls"]
+    assert heard == ["default", Pace(3, ["a", "b"], tls=True), None, names]
+    told = commandline.options_of(walk)
+    assert (told["speed"].panel, told["speed"].is_number, told["rests"].spelled) == ("PACE", True, "--rests")
+    with pytest.raises(ConfigError, match="'--speed'"):
+        commandline.values_of(walk, "walk", [("--rests", "a")])
+    found = commandline.values_of(walk, "walk", [("--speed", "3")])
+    assert (sorted(found), found["job"], found["speed"]) == (names, "default", 3)
+
+
+def test_a_login_is_what_the_options_say(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("word")
+    found = commandline.LoginOptions("nurse", str(secret), tls=True).at("hub", keepalive=9)
+    assert (found.where, found.username, found.password, found.keepalive_s) == (
+        "hub:8883",
+        "nurse",
+        "word",
+        9,
+    )
