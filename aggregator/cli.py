@@ -98,7 +98,7 @@ def start(
         device=device,
         plugin=plugin,
         connect_timeout_s=at_least(connect_timeout, 0.0, "--connect-timeout"),
-        dashboard=dashboard,
+        dashboard=web.page_words(ctx, dashboard),
         effective=cl.effective_settings(ctx) if wait else effective(cl.effective_settings(ctx), config, rule),
         tensorboard=Path(tensorboard) if tensorboard is not None else None,
         stays=wait,

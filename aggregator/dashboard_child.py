@@ -51,18 +51,20 @@ class SharedView:
 
 @contextmanager
 def dashboard_beside(
-    listen: str | None, broker: BrokerOptions, job: str, runs: Path, view: seen.View
+    page: Sequence[str], broker: BrokerOptions, job: str, runs: Path, view: seen.View
 ) -> Iterator[seen.View]:
-    """Serve the page on ``listen`` (None: no page) for as long as the context lasts. Yields the view to use in it.
+    """Serve the page that ``page`` tells of (:func:`page_words`; nothing: no page) for as long as the context lasts.
+
+    Yields the view to use in it.
 
     Raises ConfigError if it cannot be served there. If it ends later, that is a warning, and no more.
     """
-    if listen is None:
+    if not page:
         yield view
         return
     shared = SharedView(view)
     lines: queue.Queue[str | None] = queue.Queue(MOST_LINES)
-    process = _start(_command(listen, broker, job, runs), broker.password, lines)
+    process = _start(_command(page, broker, job, runs), broker.password, lines)
     ending = threading.Event()
     try:
         for line in _first_words(process, lines):
@@ -77,19 +79,12 @@ def dashboard_beside(
         end_child(process)
 
 
-def _command(listen: str, broker: BrokerOptions, job: str, runs: Path) -> list[str]:
+def _command(page: Sequence[str], broker: BrokerOptions, job: str, runs: Path) -> list[str]:
+    """No settings file: ``page`` has what it says, and a login of its own would be mixed with the run's."""
     words = [
-        program("fl-agg"),
-        "dashboard",
-        "--broker",
-        broker.where,
-        "--listen",
-        listen,
-        "--job",
-        job,
-        "--runs",
-        str(runs),
-    ]
+        program("fl-agg"), "--config", os.devnull, "dashboard", "--broker", broker.where, "--job", job,
+        "--runs", str(runs), *page,
+    ]  # fmt: skip
     for name, value in (
         ("--username", broker.username),
         ("--ca", broker.ca),
@@ -130,7 +125,8 @@ def _first_words(process: subprocess.Popen[bytes], lines: queue.Queue[str | None
             raise ConfigError(f"the dashboard does not start ({last}): start without {FLAG}") from None
         if line is None:
             process.wait(STARTED_S)
-            raise ConfigError(f"{last.removeprefix('fl-agg: ')} (of {FLAG})")
+            told = last.removeprefix("fl-agg: ").replace("another --listen", f"another {FLAG}")
+            raise ConfigError(f"{told} (of {FLAG})")
         last = line
         if not line.startswith("fl-agg: "):
             yield line

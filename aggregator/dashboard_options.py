@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 from fl_protocol import commandline as cl
@@ -45,7 +46,32 @@ DashboardOption = Annotated[
     str | None,
     cl.option(
         "dashboard",
-        f"Serve a page for people beside the run, on {LISTEN} unless you say where; fl-agg dashboard says more.",
+        f"Serve a page for people beside the run, on {LISTEN} unless you say where. Certificate, token file and who "
+        "may look: as fl-agg dashboard takes them, by its FL_... variables or [dashboard] of hilum.toml.",
         metavar="[HOST:PORT]",
     ),
 ]
+PAGE_OPTIONS = ("token_file", "web_cert", "web_key")
+
+
+def page_words(ctx: cl.Context, listen: str | None) -> tuple[str, ...]:
+    """The page beside a run as options of ``fl-agg dashboard``; none for no page.
+
+    What a page needs beyond its address the run's own command line does not repeat: it is taken as that command takes
+    it, from the environment and from [dashboard] of the settings file.
+    """
+    if listen is None:
+        return ()
+    said = cl.unsaid(ctx, "dashboard")
+    words = ["--listen", listen]
+    for name in PAGE_OPTIONS:
+        words += ["--" + name.replace("_", "-"), said[name]] if said[name] is not None else []
+    if said["open_reading"] is not None:
+        words.append("--open-reading" if said["open_reading"] else "--no-open-reading")
+    return tuple(words)
+
+
+def page_variables() -> dict[str, str]:
+    """What the environment says of the page: for a run that is started with no other variable of ours."""
+    names = [f"FL_{name.upper()}" for name in (*PAGE_OPTIONS, "open_reading")]
+    return {name: os.environ[name] for name in names if name in os.environ}

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aggregator.children import PATIENCE_S, end_child, program, start_child
+from aggregator.dashboard_options import page_variables
 from aggregator.local_broker import LocalBroker, start
 from fl_protocol.errors import HilumError
 from fl_tasks.phantoms import write_phantoms
@@ -49,7 +50,7 @@ def demo(settings: DemoSettings, say: Callable[[str], None]) -> int:
         broker = start(settings.out / "broker")
         stack.callback(broker.stop)
         say(f"broker: {broker.kind} on {broker.options.where}")
-        aggregator = start_child(_aggregator_command(settings, data, broker))
+        aggregator = start_child(_aggregator_command(settings, data, broker), more=page_variables())
         stack.callback(end_child, aggregator)
         edges = [_start_edge(settings, data, broker, k, stack) for k in range(1, settings.clients + 1)]
         say(f"edges: {settings.clients} processes; what they say is in {settings.out / 'edges'}")

@@ -55,8 +55,8 @@ class RunSettings:
     connect_timeout_s: float = 30.0
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
     page: MetricsPage | None = None
-    dashboard: str | None = None
-    """Where a page for people is served beside the run."""
+    dashboard: tuple[str, ...] = ()
+    """The options of the page for people that is served beside the run, if one is."""
     tensorboard: Path | None = None
     """Where event files go."""
     stays: bool = False

@@ -216,6 +216,13 @@ def effective_settings(ctx: typer.Context) -> dict[str, dict[str, Any]]:
     return found
 
 
+def unsaid(ctx: typer.Context, command: str) -> dict[str, Any]:
+    """What another command of the running program would be given without a word: by the environment, by the settings file."""
+    program = ctx.find_root()
+    found = getattr(program.command, "commands")[command]  # noqa: B009 - a group, typed as a command
+    return dict(found.make_context(command, [], parent=program).params)
+
+
 def overruled(ctx: typer.Context, *rivals: str) -> dict[str, None]:
     """Of options that exclude one another those that only the environment or a file gives, if another is said here."""
     here = {name for name in rivals if getattr(ctx.get_parameter_source(name), "name", "") == "COMMANDLINE"}
@@ -296,7 +303,17 @@ def _usage(name: str, error: Any) -> str:
         print(error.format_message(), file=sys.stderr)  # empty where rich has printed the help already
         return "name a command"
     text = " ".join(str(error.format_message()).split()).rstrip(".")
-    return f"{text} (see {getattr(context, 'command_path', name)} --help)"
+    return f"{text} ({_elsewhere(error, context)}see {getattr(context, 'command_path', name)} --help)"
+
+
+def _elsewhere(error: Any, context: Any) -> str:
+    """Which other commands of the program have an option that this one has not."""
+    wanted, above = getattr(error, "option_name", None), getattr(context, "parent", None)
+    if above is None:
+        return ""
+    others: dict[str, Any] = getattr(above.command, "commands", {})
+    have = [name for name, each in others.items() if any(wanted in param.opts for param in each.params)]
+    return f"it is one of {' and '.join(f'{above.info_name} {name}' for name in have)}; " if have else ""
 
 
 def _complain(name: str, message: str, code: int) -> int:

@@ -139,7 +139,7 @@ class Door:
             return None
         return (
             f"the page on {self.host} port {self.port} is open to the network without encryption: give --web-cert and "
-            "--web-key, or listen on 127.0.0.1 behind a proxy that encrypts"
+            "--web-key (FL_WEB_CERT, FL_WEB_KEY), or listen on 127.0.0.1 behind a proxy that encrypts"
         )
 
     def serve(self, app: ASGIApp, on_end: Ended = lambda: None) -> None:

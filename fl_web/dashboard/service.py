@@ -51,14 +51,13 @@ def serve(settings: Settings, form: Form, say: Callable[[str], None]) -> None:
         watch.start()
         try:
             say(f"dashboard: {door.url}  (broker {settings.broker.where})")
-            say(f"token: {token}  (asked for before anything is changed; shown this once)" if token
-                else f"token: the one whose hash is in {settings.token_file}")  # fmt: skip
             if not reading:
-                say(
-                    "reading needs the token as well: --open-reading lets everybody look who reaches this address"
-                )
+                say("reading needs the token as well: --open-reading (FL_OPEN_READING=1) lets everybody look who "
+                    "reaches this address")  # fmt: skip
             if warning := door.warning():
                 say(f"warning: {warning}")
+            say(f"token: {token}  (asked for before anything is changed; shown this once)" if token
+                else f"token: the one whose hash is in {settings.token_file}")  # fmt: skip
             door.serve(app, on_end=feed.end)
         finally:
             watch.close()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
+import stat
+from pathlib import Path
 
 import httpx
 
@@ -56,7 +59,47 @@ def test_a_port_that_is_taken_is_said_before_anything_begins(programs: Programs)
     with socket.create_server(("127.0.0.1", 0)) as held:
         agg = programs.agg("--dashboard", f"127.0.0.1:{held.getsockname()[1]}")
         assert agg.wait() == 2, agg.told()
-    assert "give another --listen" in agg.err and agg.err.count("\n") == 1
+    assert "give another --dashboard" in agg.err and agg.err.count("\n") == 1
+    assert not programs.run_dir.exists()
+
+
+def test_the_network_is_warned_of_and_asked_for_the_token(programs: Programs) -> None:
+    agg = programs.agg("--dashboard", "0.0.0.0:0")
+    url = url_of(agg)
+    assert "warning: the page on 0.0.0.0" in agg.out and "FL_WEB_CERT" in agg.out, agg.told()
+    assert "reading needs the token as well" in agg.out
+    answer = httpx.get(url, trust_env=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/login")
+
+
+def test_certificate_token_and_who_may_look_come_from_where_fl_agg_dashboard_takes_them(
+    programs: Programs, papers: Path
+) -> None:
+    """By variables, and by [dashboard] of the settings file; a login in there is the other program's, not the run's."""
+    settings, token = programs.folder / "mine.toml", programs.folder / "token"
+    settings.write_text(
+        f"[dashboard]\nweb_cert = '{papers / 'server.crt'}'\nweb_key = '{papers / 'server.key'}'\n"
+        "username = 'operator'\njob = 'another'\nlisten = '127.0.0.1:1'\n"
+    )
+    variables = {"FL_CONFIG": str(settings), "FL_TOKEN_FILE": str(token), "FL_OPEN_READING": "0"}
+    agg = programs.agg(*PAGE, env=variables)
+    url = agg.says(r"dashboard: (https://\S+)")[1]
+    agg.says("token: ")
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    trusted = ssl.create_default_context(cafile=str(papers / "ca.crt"))
+    assert httpx.get(url, trust_env=False, verify=trusted).status_code == 303
+    agg.interrupt()
+    assert agg.wait() == 130, agg.told()
+    again = programs.agg(*PAGE, env=variables, name="again")
+    again.says("token: the one whose hash is in")
+
+
+def test_a_certificate_without_its_key_is_said_before_anything_begins(
+    programs: Programs, papers: Path
+) -> None:
+    agg = programs.agg(*PAGE, env={"FL_WEB_CERT": str(papers / "server.crt")})
+    assert agg.wait() == 2, agg.told()
+    assert "--web-cert and --web-key belong together" in agg.err and agg.err.count("\n") == 1
     assert not programs.run_dir.exists()
 
 

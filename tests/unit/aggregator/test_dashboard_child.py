@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from aggregator.dashboard_child import _command, spelled_out
+from aggregator.dashboard_options import page_variables
 from fl_protocol.broker import BrokerOptions
 
 
@@ -25,8 +26,16 @@ def test_a_bare_flag_has_a_value(given: list[str], meant: list[str]) -> None:
 
 def test_the_page_enters_the_broker_as_the_run_does_and_no_password_is_in_the_open() -> None:
     broker = BrokerOptions("hub", 8883, username="aggregator", password="secret", tls=True, ca="ca.pem")
-    words = _command("127.0.0.1:1", broker, "default", Path("runs"))[1:]
+    words = _command(("--listen", "127.0.0.1:1"), broker, "default", Path("runs"))[1:]
     assert words == [
-        "dashboard", "--broker", "hub:8883", "--listen", "127.0.0.1:1", "--job", "default", "--runs", "runs",
-        "--username", "aggregator", "--ca", "ca.pem", "--tls",
+        "--config", "/dev/null", "dashboard", "--broker", "hub:8883", "--job", "default", "--runs", "runs",
+        "--listen", "127.0.0.1:1", "--username", "aggregator", "--ca", "ca.pem", "--tls",
     ]  # fmt: skip
+
+
+def test_a_demonstrations_page_has_its_variables_and_no_other_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("FL_TOKEN_FILE", "FL_OPEN_READING", "FL_ROUNDS"):
+        monkeypatch.setenv(name, "1")
+    assert page_variables() == {"FL_TOKEN_FILE": "1", "FL_OPEN_READING": "1"}

@@ -13,8 +13,10 @@ import typer
 
 from fl_protocol import commandline
 from fl_protocol.commandline import (
+    CertOption,
     ConfigOption,
     JobOption,
+    KeyOption,
     PluginOption,
     TlsOption,
     effective_settings,
@@ -132,6 +134,35 @@ def test_a_settings_file_that_was_asked_for_must_exist(capsys: pytest.CaptureFix
 )
 def test_a_usage_error_is_one_line(capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...]) -> None:
     assert "--help)" in refusal(capsys, *arguments)
+
+
+def test_an_option_of_another_command_is_said_to_be_one(capsys: pytest.CaptureFixture[str]) -> None:
+    app = app_of_two()
+
+    @app.command()
+    def look(listen: Annotated[str, option("listen", "Where.")] = "here") -> None:
+        """Look."""
+
+    assert commandline.exit_code(app, "prog", ["join", "--listen", "x"]) == 2
+    assert "it is one of prog look; see prog join --help" in capsys.readouterr().err
+    assert "it is one of" not in refusal(capsys, "join", "--lisp", "x")
+
+
+def test_what_another_command_would_be_given_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("mine.toml").write_text("[look]\nlisten = 'there'\ncert = 'file'\n")
+    monkeypatch.setenv("FL_CERT", "variable")
+    app, found = app_of_two(), {}
+
+    @app.command()
+    def look(listen: Annotated[str, option("listen", "Where.")] = "here", cert: CertOption = None, key: KeyOption = None) -> None:  # fmt: skip
+        """Look."""
+
+    @app.command()
+    def ask(ctx: typer.Context) -> None:
+        found.update(commandline.unsaid(ctx, "look"))
+
+    assert commandline.exit_code(app, "prog", ["--config", "mine.toml", "ask"]) == 0
+    assert found == {"listen": "there", "cert": "variable", "key": None}
 
 
 @pytest.mark.parametrize(
