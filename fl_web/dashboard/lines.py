@@ -16,6 +16,7 @@ MAX_NAME, MAX_TEXT = 64, 300
 MAX_METRICS, MAX_SITES, MAX_REFUSED, MAX_SETTINGS = 24, 64, 20, 100
 PHASES = ("download", "train", "upload", "wait")
 SITE_FIGURES = ("auroc", "accuracy", "loss", "examples")
+LISTS = ("cohort", "accepted", "stragglers")
 YES = ("yes", "true", "1")
 
 
@@ -32,17 +33,19 @@ def round_of(body: Any) -> dict[str, Any] | None:
     number = body.get("round") if isinstance(body, dict) else None
     if type(number) is not int or not 0 < number <= LAST_ROUND:
         return None
-    accepted, cohort = _names(body.get("accepted")), _names(body.get("cohort"))
+    sizes = _sizes(body)
     best = body.get("best") if isinstance(body.get("best"), dict) else {}
     return {
         "round": number,
         "outcome": text_of(body.get("outcome"), 16),
-        "cohort": len(cohort),
-        "accepted": len(accepted),
-        "stragglers": len(_names(body.get("stragglers"))),
+        "cohort": sizes["cohort"],
+        "accepted": sizes["accepted"],
+        "stragglers": sizes["stragglers"],
+        "missing": _missing(body, sizes),
         "late": _names(body.get("stragglers"))[:MAX_REFUSED],
         "stale": len(body["stale"]) if isinstance(body.get("stale"), list) else 0,
-        "rejected": _refused(body.get("rejected")),
+        "rejected": _refused(body.get("rejected"))[:MAX_REFUSED],
+        "refusals": _by_reason(_refused(body.get("rejected"))),
         "num_examples": _count(body.get("num_examples")),
         "bytes_down": _count(body.get("bytes_down")),
         "bytes_up": _count(body.get("bytes_up")),
@@ -141,8 +144,36 @@ def _refused(value: Any) -> list[dict[str, Any]]:
     return [
         {"client": text_of(row.get("client_id"), MAX_NAME), "reason": text_of(row.get("reason"), 80),
          "count": max(1, _count(row.get("count", 1)))}
-        for row in rows[:MAX_REFUSED]
+        for row in rows
     ]  # fmt: skip
+
+
+def _by_reason(refused: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    """How many updates were refused, by reason; the first MAX_REFUSED reasons."""
+    found: dict[str, int] = {}
+    for row in refused:
+        if row["reason"] in found or len(found) < MAX_REFUSED:
+            found[row["reason"]] = found.get(row["reason"], 0) + row["count"]
+    return found
+
+
+def _sizes(body: Mapping[str, Any]) -> dict[str, int]:
+    """How many clients the lists of a line name; of one that was cut, ``cut`` says how many it named."""
+    cut = body.get("cut")
+    told = cut if isinstance(cut, dict) else {}
+    lists = {name: body.get(name) for name in LISTS}
+    return {
+        name: max(len(each) if isinstance(each, list) else 0, _count(told.get(name)))
+        for name, each in lists.items()
+    }
+
+
+def _missing(body: Mapping[str, Any], sizes: Mapping[str, int]) -> int:
+    """Of those who were asked, who sent nothing that was judged: a refusal, and an eviction, is an answer."""
+    answers = sizes["accepted"] + sizes["stragglers"]
+    if refused := {row["client"] for row in _refused(body.get("rejected"))}:
+        answers += len(refused - set(_names(body.get("accepted"))) - set(_names(body.get("stragglers"))))
+    return max(0, sizes["cohort"] - answers)
 
 
 def _sites(value: Any) -> dict[str, dict[str, float]]:

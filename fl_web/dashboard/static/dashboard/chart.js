@@ -4,14 +4,15 @@ import { el, setHidden, setText } from "./dom.js";
 const HEIGHT = 210;
 const DASHES = [[], [7, 4], [2, 3], [8, 3, 2, 3]];
 const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const ROUND_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
+// Of what comes in whole numbers.
+const STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000];
 
 // `series`: {name, colour ("--c1"), band: [low, high] indices, kind: "line" | "stack", hidden: true (draws no legend)}
 export class Chart {
-  constructor(title, note, { show, range, markLast = false }) {
+  constructor(title, note, { show, range, whole = false }) {
     this.show = show;
     this.range = range;
-    this.markLast = markLast;
+    this.whole = whole;
     this.plotBox = el("div", { class: "plot", "aria-hidden": "true" });
     this.legend = el("ul", { class: "legend" });
     this.note = el("span", { class: "small soft" }, note);
@@ -67,8 +68,8 @@ export class Chart {
       padding: [10, 8, 0, 0],
       legend: { show: false },
       cursor: { y: false, points: { show: !isStack }, drag: { x: false, y: false } },
-      scales: { x: { time: false, range: (_, low, high) => spread(low, high, isStack) }, y: { range: (_, low, high) => this.range(low, high) } },
-      axes: [{ ...axis, incrs: ROUND_STEPS, space: 44, size: 30 }, { ...axis, size: 56, space: 36, values: (_, ticks) => ticks.map((tick) => this.show(tick, true)) }],
+      scales: { x: { time: false, range: (_, low, high) => spread(this.data[0], low, high, isStack) }, y: { range: (_, low, high) => this.range(low, high) } },
+      axes: [{ ...axis, incrs: STEPS, space: 44, size: 30 }, { ...axis, size: 56, space: 36, ...(this.whole ? { incrs: STEPS } : {}), values: (_, ticks) => ticks.map((tick) => this.show(tick, true)) }],
       series: [{}, ...drawn.map((each) => (isStack ? stack(each) : line(each, few)))],
       bands: this.series.flatMap((each) => (each.band ? [{ series: each.band, fill: `${colour(each.colour)}2b` }] : [])),
       hooks: { setCursor: [(plot) => this.#legend(plot.cursor.idx ?? null)] },
@@ -91,9 +92,10 @@ export class Chart {
   }
 }
 
-function spread(low, high, isStack) {
+function spread(rounds, low, high, isStack) {
   if (low === null) return [0, 1];
-  const margin = isStack ? 0.6 : high === low ? 1 : 0;
+  if (rounds.length === 1) return [rounds[0] - 0.6, rounds[0] + 0.6]; // uPlot would show the rounds beside it as well
+  const margin = isStack ? 0.6 : 0;
   return [low - margin, high + margin];
 }
 

@@ -35,7 +35,7 @@ export class Curves {
       sites: new Chart("AUROC at the sites", "each on patients it holds out", { show: number, range: share }),
       duration: new Chart("Duration", "of a round", { show: (value) => span(value), range: fromZero }),
       bytes: new Chart("Bytes", "through the broker, of a round", { show: (value) => bytes(value), range: fromZero }),
-      outcomes: new Chart("Updates by round", "what became of those who were asked", { show: (value) => count(value), range: fromZero }),
+      outcomes: new Chart("Updates by round", "what became of those who were asked", { show: (value) => count(value), range: fromZero, whole: true }),
     };
     const { outcomes, ...others } = this.charts;
     box.append(...Object.values(others).map((each) => each.box));
@@ -115,11 +115,10 @@ export class Curves {
       [{ name: "down to the sites", colour: "--c1" }, { name: "up from them", colour: "--c2", dash: 1 }],
       [x, column((each) => each.bytes_down), column((each) => each.bytes_up)],
     );
-    const refused = (each) => each.rejected.reduce((sum, { count: times }) => sum + times, 0);
-    const missing = (each) => Math.max(0, each.cohort - each.accepted - each.stragglers);
+    const refused = (each) => Object.values(each.refusals).reduce((sum, times) => sum + times, 0);
     this.charts.outcomes.draw(
       [["accepted", "--c1"], ["late", "--c2"], ["missing", "--c0"], ["refusals", "--c4"]].map(([name, colour]) => ({ name, colour, kind: "stack" })),
-      [x, column((each) => each.accepted), column((each) => each.stragglers), column(missing), column(refused)],
+      [x, column((each) => each.accepted), column((each) => each.stragglers), column((each) => each.missing), column(refused)],
     );
   }
 }

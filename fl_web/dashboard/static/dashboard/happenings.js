@@ -35,10 +35,10 @@ export class Happenings {
   #refusals(rounds) {
     const reasons = new Map();
     for (const line of rounds) {
-      for (const { reason, count: times, client } of line.rejected) {
+      for (const [reason, times] of Object.entries(line.refusals)) {
         const known = reasons.get(reason) ?? { times: 0, round: line.round, clients: new Set() };
         known.times += times;
-        known.clients.add(client);
+        line.rejected.filter((each) => each.reason === reason).forEach((each) => known.clients.add(each.client));
         reasons.set(reason, known);
       }
       if (line.stragglers) {

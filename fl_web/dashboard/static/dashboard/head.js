@@ -113,10 +113,12 @@ function told(head, job) {
   if (head.phase === "waiting") {
     const here = [...job.clients.values()].filter((each) => each.state !== "lost" && each.state !== "left").length;
     if (head.run?.paused) return "Paused: no round opens until it is resumed.";
-    return here < head.min_clients ? `Waits for sites: ${here} of ${head.min_clients} are here.` : head.reason || "The next round opens shortly.";
+    return here < head.min_clients ? `Waits for sites: ${here} of ${head.min_clients} are here.` : sentence(head.reason) || "The next round opens shortly.";
   }
-  return head.reason || (head.phase === "finished" ? "All rounds are done." : "");
+  return sentence(head.reason) || (head.phase === "finished" ? "All rounds are done." : "");
 }
+
+const sentence = (text) => (text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "");
 
 function newest(head, rounds) {
   const last = [...rounds.values()].reduce((best, each) => (best === null || each.round > best.round ? each : best), null);

@@ -33,7 +33,7 @@ export class LaunchForm {
     this.told = el("p", { class: "notice error", role: "alert", hidden: true });
     const form = el("form", { novalidate: true, onsubmit: (event) => this.#submit(event) },
       el("h2", { id: "launch-title" }, "Launch a run"),
-      el("p", { class: "soft" }, "Empty means the default. The aggregator checks what is asked as its command line does."),
+      el("p", { class: "soft" }, "What is left empty is as the aggregator was started; what is shown in grey holds where it was told nothing else."),
       this.told,
       el("div", { class: "fields" }, ...first.map((each) => this.#field(each))),
       others.length ? el("details", {}, el("summary", {}, "More options"), el("div", { class: "fields" }, ...others.map((each) => this.#field(each)))) : null,

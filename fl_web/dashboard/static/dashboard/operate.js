@@ -49,6 +49,7 @@ export class Operate {
       el("div", { class: "buttons" },
         button("launch", "Launch…", accepts.includes("launch") ? "primary" : "", () => this.form.open()),
         button("more", "One more round", "", () => this.send("more", { settings: { rounds: "1" } }))),
+      accepts.includes("launch") ? null : el("p", { class: "small soft" }, "A launch is taken between two runs, by an aggregator that was started with --wait."),
       el("div", { class: "more" }, el("label", { for: "more-rounds" }, "Rounds"), rounds,
         button("more", "Go on for these", "", () => this.send("more", { settings: { rounds: rounds.value } }))),
       el("div", { class: "buttons" }, ...Object.entries(ACTIONS).filter(([action]) => action !== "resume" || accepts.includes("resume"))
@@ -62,7 +63,7 @@ export class Operate {
   }
 
   async evict(client) {
-    const told = `${client} is sent away and takes no further part until it is started anew. What it uploaded before stays in the model.`;
+    const told = `${client} is sent away and takes no further part: it is refused until the aggregator is started anew. What it uploaded before stays in the model.`;
     if (await confirmed(`Evict ${client}?`, told, "Evict")) await this.send("evict", { client });
   }
 

@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aggregator.bulletin import line_of
 from fl_web.dashboard import lines
 from tests.federations import record
 
@@ -71,3 +72,26 @@ def test_many_rounds_are_thinned_to_few_with_both_ends() -> None:
     few = lines.thinned(rounds, 100)
     assert len(few) == 100 and few[0]["round"] == 1 and few[-1]["round"] == 5000
     assert lines.thinned(rounds[:50], 100) == rounds[:50]
+
+
+def test_a_line_that_was_cut_still_says_how_many_there_were() -> None:
+    names = [f"s{number}" for number in range(1500)]
+    told = lines.round_of(
+        json.loads(line_of(record(1, cohort=names, accepted=names[:1200], stragglers=["s1300"])))
+    )
+    assert told is not None
+    assert (told["cohort"], told["accepted"], told["stragglers"], told["missing"]) == (1500, 1200, 1, 299)
+
+
+def test_everybody_who_was_asked_is_counted_once() -> None:
+    """Refused and then accepted is accepted; refused or evicted is not missing; more than 20 refusals are all counted."""
+    refused = [{"client_id": name, "reason": "bad_norm", "count": 2} for name in ("a", "c")]
+    told = lines.round_of(record(1, cohort=["a", "b", "c", "d"], accepted=["a", "b"], rejected=refused))
+    assert told is not None and (told["missing"], told["refusals"]) == (1, {"bad_norm": 4})
+    many = [{"client_id": f"s{number}", "reason": "evicted", "count": 1} for number in range(30)]
+    told = lines.round_of(record(1, cohort=[each["client_id"] for each in many], accepted=[], rejected=many))
+    assert told is not None and (told["missing"], told["refusals"], len(told["rejected"])) == (
+        0,
+        {"evicted": 30},
+        20,
+    )
