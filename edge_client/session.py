@@ -344,8 +344,10 @@ class Session:
         self._departure.stay()
         if self.work is Work.FETCHING and self._doing is not None:
             return self._fetch_for(self._doing, now)
-        # A late joiner has the model at hand before its first round, and while the aggregator is away.
-        return self.library.want(state.base if self.library.empty else None, now)
+        # A late joiner has the model at hand before its first round, and while the aggregator is away. When a launched run
+        # has ended nobody leaves, and its last model is what a site was in it for.
+        idle = self.library.empty or (_is_between_runs(state) and self.work is Work.READY)
+        return self.library.want(state.base if idle else None, now)
 
     def _fetch_for(self, doing: Assignment, now: float) -> list[Effect]:
         if self.library.has(doing.base):
@@ -461,8 +463,12 @@ class Session:
 
 def _was_between_runs(before: RoundState | None, event: RoundState) -> bool:
     """Whether nobody heard what we offered, since an operator had stopped the run, and it goes on now."""
-    idle = before is not None and before.phase == messages.WAITING and before.rounds <= before.round_number
-    return idle and event.phase == messages.OPEN
+    return before is not None and _is_between_runs(before) and event.phase == messages.OPEN
+
+
+def _is_between_runs(state: RoundState) -> bool:
+    """Whether the aggregator waits for an operator to launch a run, or to go on with the last one."""
+    return state.phase == messages.WAITING and state.rounds <= state.round_number
 
 
 Handler = Callable[[Session, Any, float], list[Effect]]

@@ -9,12 +9,15 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
          "--no-first-run"]  # fmt: skip
 WIDE, NARROW = (1440, 900), (390, 844)
 SERIOUS = ("serious", "critical")
+PATIENCE_MS = 30_000
+
+expect.set_options(timeout=PATIENCE_MS)  # of its own it waits 5 s, which a busy machine takes
 
 
 @contextlib.contextmanager
@@ -37,7 +40,7 @@ def opened(browser: Browser, url: str, size: tuple[int, int] = WIDE, scheme: Any
     context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
     faults: list[str] = []
     page = context.new_page()
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(PATIENCE_MS)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
         "console", lambda said: faults.append(said.text) if "Content Security Policy" in said.text else None

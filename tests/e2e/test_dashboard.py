@@ -78,7 +78,7 @@ def test_a_wrong_token_a_hundred_times_is_refused_and_costs_nothing(programs: Pr
         before = page.program.peak_mb()
         answers = [page.log_in(client, f"guess-{number}") for number in range(100)]
         codes = [answer.status_code for answer in answers]
-        assert codes[0] == 401 and codes.count(401) <= 10 and codes.count(429) == 100 - codes.count(401)
+        assert codes[0] == 401 and codes.count(401) <= 20 and codes.count(429) == 100 - codes.count(401)
         assert "Too many wrong tokens" in answers[-1].text and int(answers[-1].headers["retry-after"]) > 0
         assert page.log_in(client).status_code == 429
         assert client.post("/api/command", json={"job": "x", "action": "stop"}).status_code == 401

@@ -9,7 +9,7 @@ from typing import Any
 
 from fl_protocol import messages as msg
 from tests.e2e.operating import Operator
-from tests.e2e.processes import Program, Programs, rounds
+from tests.e2e.processes import Program, Programs, rounds, until
 
 SLOW = {"ECHO_DELAY_S": "0.3"}
 
@@ -148,6 +148,10 @@ def test_runs_are_launched_one_after_the_other_and_edges_stay(
         )
         assert sorted(operator.lines) == [1, 2, 3]
 
+        last = records(programs, "002")[-1]["model_sha256"]
+        for name in ("one", "two"):
+            kept = programs.folder / name / "models" / f"{last}.safetensors"
+            until(kept.is_file, f"{name} has the last model")
         first, second = (
             json.loads((programs.run_dir / run / "config.json").read_text()) for run in ("001", "002")
         )

@@ -293,6 +293,20 @@ def test_a_client_that_is_not_invited_and_has_a_model_fetches_none() -> None:
     assert of(ev.FindModel, effects) == []
 
 
+def test_the_last_model_of_a_launched_run_is_fetched_and_nobody_leaves() -> None:
+    """While it runs each round's base is enough; when it has had its rounds, or was stopped, an operator decides."""
+    play = Play()
+    play.ready(round_state(2, WAITING, cohort=(), base=MODEL2.digest))
+    assert of(ev.FindModel, play.log) == []
+    effects = play.hear(round_state(5, WAITING, cohort=(), base=MODEL2.digest))
+    assert of(ev.FindModel, effects) == [ev.FindModel(MODEL2.digest)]
+    effects += play.hear(ev.ManifestArrived(MODEL2.digest, MODEL2))
+    assert of(ev.OpenPart, effects) and of(ev.Leave, effects) == []
+    effects = play.hear(round_state(1))
+    assert of(ev.StartTraining, effects), "another run does not wait for it"
+    assert play.session.library.download is None
+
+
 def test_a_rejection_and_a_late_verdict_delete_the_update() -> None:
     for verdict in (REJECTED, LATE):
         play = Play()
