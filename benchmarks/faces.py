@@ -7,7 +7,6 @@ delay, 1,000 of which ten a second change for the frames. The browser is the sys
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import statistics
@@ -22,29 +21,14 @@ from typing import Any
 
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.measure import free_port
-from fl_protocol.broker import BrokerOptions
 from fl_protocol.codec import encode
-from fl_protocol.messages import (
-    Ack,
-    AggregatorState,
-    ClientState,
-    DataSummary,
-    Message,
-    Offer,
-    Plan,
-    Progress,
-    RoundLine,
-    RoundState,
-    RunInfo,
-    transfer_id,
-)
-from fl_protocol.tensors import LEAF_BYTES, Group, Manifest, TensorSpec
-from fl_protocol.transport import MqttTransport
-from tests.browsers import QUIET
+from fl_protocol.messages import DataSummary, Message
+from fl_protocol.transport import BrokerOptions, MqttTransport
+from tests import dashboard_frames as f
+from tests.brokers import mosquitto, running
+from tests.browsers import QUIET, WIDE
 
 IN_A_ROUND, IN_THE_TABLE, ROUNDS = 50, 1000, 50
-SIZE = 4 * 300_000
 FRAMES = """
 () => { window.frames_ = []; window.longest_ = []; let last = performance.now();
   new PerformanceObserver((list) => list.getEntries().forEach((each) => window.longest_.push(each.duration))).observe({ entryTypes: ["longtask"] });
@@ -58,16 +42,17 @@ WATCH = """
 """
 
 
+def name(number: int) -> str:
+    return f"site-{number:04}"
+
+
 class Federation:
     """An aggregator and its clients, made up."""
 
-    def __init__(self, port: int) -> None:
-        self._transport = MqttTransport(BrokerOptions("127.0.0.1", port), "made-up", None, lambda _: None)
+    def __init__(self, broker: BrokerOptions) -> None:
+        self._transport = MqttTransport(broker, "made-up", None, lambda _: None)
         self._transport.start()
-        self._tell("pub/agg", AggregatorState(True, "a1"))
-        self.manifest = Manifest(
-            (Group("delta", "f32", (TensorSpec("w", (SIZE // 4,)),)),), SIZE, 16 * 1024, bytes(32 * -(-SIZE // LEAF_BYTES))
-        )  # fmt: skip
+        self._tell("pub/agg", f.birth())
 
     def close(self) -> None:
         self._transport.close(timeout_s=2.0)
@@ -87,72 +72,51 @@ class Federation:
         self.settle()
 
     def state(self, number: int, word: str, round_number: int) -> None:
-        summary = DataSummary(
-            1000 + number, 600, 800, 200, classes={"NORMAL": 400, "PNEUMONIA": 600 + number}
+        classes = {"NORMAL": 400, "PNEUMONIA": 600 + number}
+        summary = DataSummary(1000 + number, 600, 800, 200, classes=classes)
+        self._tell(
+            f"up/{name(number)}/state",
+            f.state(word, round_number=round_number, summary=summary, device="cpu"),
         )
-        self._tell(f"up/site-{number:04}/state", ClientState("b1", word, round_number, 800, summary, "cpu"))
 
     def open(self, round_number: int, count: int) -> None:
-        cohort = tuple(f"site-{number:04}" for number in range(count))
-        plan = Plan(1, 8, 0.05, 0)
-        self._tell("pub/round", RoundState(
-            "open", round_number, ROUNDS, 1, cohort, "0" * 64, "chest-xray", "hilum-cnn", plan, 64, count // 2, 2, 0, 60.0, 3600.0,
-        ))  # fmt: skip
+        cohort = [name(number) for number in range(count)]
+        self._tell(
+            "pub/round",
+            f.opened(*cohort, number=round_number, rounds=ROUNDS, quorum=count // 2, deadline_s=3600.0),
+        )
         for number in range(count):
             self.state(number, "training", round_number)
 
     def progress(self, number: int, round_number: int, percent: float) -> None:
-        self._tell(f"up/site-{number:04}/event", Progress(round_number, percent / 100, 0.5), retain=False)
+        self._tell(f"up/{name(number)}/event", f.progress(percent / 100, round_number), retain=False)
 
     def uploads(self, round_number: int, count: int) -> None:
-        transfer = transfer_id(round_number, self.manifest.digest)
-        for number in range(count):
-            self._tell(
-                f"up/site-{number:04}/offer/{transfer}",
-                Offer(round_number, "0" * 64, 800, self.manifest),
-                retain=False,
-            )
-        for held in range(1, self.manifest.num_chunks, 8):
-            for number in range(count):
-                ack = Ack(((1 << held) - 1).to_bytes(self.manifest.num_chunks // 8 + 1, "little"), 8)
-                self._tell(f"dn/site-{number:04}/ack/{transfer}", ack, retain=False)
-        for number in range(count):
-            self._tell(f"dn/site-{number:04}/ack/{transfer}", Ack(b"", 0, "accepted"), retain=False)
+        transfer, clients = f.transfer(round_number), [name(number) for number in range(count)]
+        for client in clients:
+            self._tell(f"up/{client}/offer/{transfer}", f.offer(round_number), retain=False)
+        for held in range(1, f.MANIFEST.num_chunks, 4):
+            for client in clients:
+                self._tell(f"dn/{client}/ack/{transfer}", f.held(held), retain=False)
+        for client in clients:
+            self._tell(f"dn/{client}/ack/{transfer}", f.verdict("accepted"), retain=False)
 
     def lines(self, rounds: int, count: int) -> None:
-        cohort = [f"site-{number:04}" for number in range(count)]
-        self._tell("op/run", RunInfo("a1", "bench", b"{}", ("pause", "stop"), first=1, newest=rounds))
+        cohort = [name(number) for number in range(count)]
+        self._tell("op/run", f.info("bench", accepts=("pause", "stop"), first=1, newest=rounds))
         for number in range(1, rounds + 1):
-            record = {
-                "round": number, "outcome": "closed", "cohort": cohort, "accepted": cohort, "rejected": [], "stragglers": [],
-                "num_examples": 800 * count, "duration_s": 20.0, "bytes_up": SIZE * count, "bytes_down": SIZE * count,
-                "metrics": {"auroc": 0.9, "auroc_low": 0.85, "auroc_high": 0.95, "accuracy": 0.85, "loss": 0.4},
-                "client_metrics": {"train_loss": 0.3}, "sites": {name: {"auroc": 0.9, "loss": 0.3} for name in cohort},
-            }  # fmt: skip
-            self._tell(f"op/round/{number}", RoundLine(json.dumps(record).encode(), "bench"))
+            self._tell(f"op/round/{number}", f.line(
+                number, "bench", cohort=cohort, accepted=cohort, num_examples=800 * count, duration_s=20.0,
+                client_examples=dict.fromkeys(cohort, 800), bytes_up=f.SIZE * count, bytes_down=f.SIZE * count,
+                metrics={"auroc": 0.9, "auroc_low": 0.85, "auroc_high": 0.95, "accuracy": 0.85, "loss": 0.4},
+                client_metrics={"train_loss": 0.3}, sites={each: {"auroc": 0.9, "loss": 0.3} for each in cohort},
+            ))  # fmt: skip
 
 
 @contextmanager
-def mosquitto(folder: Path) -> Iterator[int]:
-    port = free_port()
-    config = folder / "broker.conf"
-    config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 100000\n" + (
-        "user root\n" if os.getuid() == 0 else ""))  # fmt: skip
-    found = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
-    with subprocess.Popen(
-        [found, "-c", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        time.sleep(0.5)
-        try:
-            yield port
-        finally:
-            process.kill()
-
-
-@contextmanager
-def dashboard(port: int, folder: Path) -> Iterator[tuple[str, int]]:
+def dashboard(broker: BrokerOptions, folder: Path) -> Iterator[tuple[str, int]]:
     """Address and process id."""
-    command = [sys.executable, "-m", "aggregator", "dashboard", "--broker", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0",
+    command = [sys.executable, "-m", "aggregator", "dashboard", "--broker", broker.where, "--listen", "127.0.0.1:0",
                "--runs", str(folder)]  # fmt: skip
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -236,16 +200,16 @@ def main() -> None:
     """Measure, and print."""
     found: dict[str, Any] = {}
     with (
-        tempfile.TemporaryDirectory() as name,
-        mosquitto(Path(name)) as port,
-        dashboard(port, Path(name)) as (url, pid),
+        tempfile.TemporaryDirectory() as place,
+        running(mosquitto(Path(place) / "broker", "max_queued_messages 100000")) as broker,
+        dashboard(broker.options, Path(place)) as (url, pid),
     ):
         time.sleep(2.0)
         found["idle"] = memory_mb(pid)
-        federation = Federation(port)
+        federation = Federation(broker.options)
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
             found["in_a_round"] = in_a_round(federation, pid, page, url)
             found["a_thousand"] = a_thousand(federation, pid, page, url)
             browser.close()

@@ -1,4 +1,6 @@
-"""Frames of a little federation, as an aggregator and its clients would send them."""
+"""Frames of a made-up federation, as an aggregator and its clients would send them: for tests of the dashboard, and for
+the benchmark that has fifty and a thousand of them.
+"""
 
 from __future__ import annotations
 
@@ -33,8 +35,18 @@ MANIFEST = Manifest(
     16 * 1024,
     bytes(32 * -(-SIZE // LEAF_BYTES)),
 )
-TRANSFER = transfer_id(1, MANIFEST.digest)
-OFFER = Offer(1, "0" * 64, 100, MANIFEST)
+
+
+def transfer(number: int) -> str:
+    """What an update of that round is called."""
+    return transfer_id(number, MANIFEST.digest)
+
+
+def offer(number: int) -> Offer:
+    return Offer(number, "0" * 64, 100, MANIFEST)
+
+
+TRANSFER, OFFER = transfer(1), offer(1)
 
 
 def told(view: View, topic: str, message: Message | None, now: float = 0.0, *, retained: bool = False,
@@ -44,7 +56,8 @@ def told(view: View, topic: str, message: Message | None, now: float = 0.0, *, r
 
 
 def state(word: str = "ready", seq: int = 0, instance: str = SITE, **more: Any) -> ClientState:
-    return ClientState(instance, word, summary=DataSummary(100, 60, 80, 20), num_examples=80, seq=seq, **more)
+    plain: dict[str, Any] = {"summary": DataSummary(100, 60, 80, 20), "num_examples": 80}
+    return ClientState(instance, word, seq=seq, **plain | more)
 
 
 def opened(*cohort: str, number: int = 1, **more: Any) -> RoundState:
@@ -54,10 +67,12 @@ def opened(*cohort: str, number: int = 1, **more: Any) -> RoundState:
         "grace_s": 10.0,
         "deadline_s": 60.0,
         "instance": AGG,
+        "rounds": 3,
     }
     return RoundState(
-        "open", number, 3, 1, cohort, "0" * 64, "chest-xray", "hilum-cnn", PLAN, 64, **plain | more
-    )
+        phase="open", round_number=number, attempt=1, cohort=cohort, base="0" * 64, task="chest-xray",
+        model="hilum-cnn", plan=PLAN, image_size=64, **plain | more,
+    )  # fmt: skip
 
 
 def line(number: int, run: str = "runs", **changes: Any) -> RoundLine:
@@ -74,7 +89,8 @@ def progress(fraction: float, number: int = 1) -> Progress:
 
 
 def held(count: int) -> Ack:
-    return Ack(((1 << count) - 1).to_bytes(8, "little"), 8)
+    """So many chunks have arrived."""
+    return Ack(((1 << count) - 1).to_bytes(MANIFEST.num_chunks // 8 + 1, "little"), 8)
 
 
 def verdict(word: str, reason: str = "") -> Ack:
