@@ -130,6 +130,7 @@ def test_images_are_chosen_dropped_and_pasted_read_and_forgotten(
     page.get_by_role("button", name="lying.png").click()
     expect(page.locator(".warnings")).to_contain_text("lying on a side")
     expect(verdict.locator(".band.refer")).to_contain_text("the model's answer does not count")
+    expect(page.locator(".entry", has_text="lying.png").locator(".what")).to_have_text("Not upright? · refer")
     page.get_by_role("button", name="chest.dcm").click()
     expect(verdict).to_contain_text("128 × 128 pixels")
     page.get_by_role("button", name="Clear").click()

@@ -1,6 +1,7 @@
 // The work list: what was handed in, what came of it, and which one is looked at. Arrow keys, Home, End and Delete.
 import { bytes } from "./heat.js";
 import { el, percent } from "./dom.js";
+import { KINDS, serious } from "./reading.js";
 
 let numbers = 0;
 
@@ -108,5 +109,7 @@ function words({ state, row }) {
   if (state === "reading") return ["is being read"];
   if (row.error) return [el("span", { class: "wrong" }, row.error)];
   const refer = row.band === "refer" ? [" · ", el("span", { class: "refer" }, "refer")] : [];
+  const warning = serious(row); // who skims the list must not take a photograph's class for an answer
+  if (warning) return [el("b", {}, KINDS[warning.kind] || warning.kind), ...refer];
   return [el("b", {}, row.class), ` ${percent(row.probability)}`, ...refer];
 }

@@ -2,13 +2,17 @@
 import { bytes, paint, place } from "./heat.js";
 import { el, facts, icon, percent } from "./dom.js";
 
-const KINDS = {
+/** What a warning is called. */
+export const KINDS = {
   "not-an-x-ray": "Not an X-ray?", orientation: "Not upright?", "far-from-training": "Unlike the training images",
   "low-resolution": "Low resolution",
 };
 const CAUTION = "M12 4 2.500 20h19zM12 10v4.500M12 17.400v.1";
 const INFO = "M12 21a9 9 0 1 0 0-18 9 9 0 0 0 0 18zM12 11v5M12 7.800v.1";
 let opacity = 45;
+
+/** The warning for which the answer does not count, if there is one. */
+export const serious = (row) => row.warnings.find((each) => each.serious);
 
 /** The elements of an entry's reading. `refer` is the probability below which one is to refer. */
 export function reading(entry, refer) {
@@ -83,7 +87,7 @@ function choices(row, show) {
 
 function verdict(row, refer) {
   const mark = row.band === "refer" ? CAUTION : INFO;
-  const void_ = row.warnings.some((each) => each.serious);
+  const void_ = Boolean(serious(row));
   return el("div", { class: void_ ? "card verdict void" : "card verdict" },
     el("h2", { id: "view-title" }, row.file),
     el("p", { class: "says" }, el("span", { class: "class" }, row.class), el("span", { class: "sure" }, percent(row.probability))),
@@ -98,7 +102,7 @@ const by = (row) => `model of round ${row.round ?? "?"} (${row.model.slice(0, 8)
 
 function warnings(found) {
   if (!found.length) return null;
-  const items = found.map(({ kind, text, serious }) => el("li", { class: serious ? "serious" : "" }, el("b", {}, KINDS[kind] || kind), text));
+  const items = found.map((each) => el("li", { class: each.serious ? "serious" : "" }, el("b", {}, KINDS[each.kind] || each.kind), each.text));
   return el("ul", { class: "warnings", "aria-label": "Warnings" }, ...items);
 }
 
@@ -121,5 +125,7 @@ function classes(row) {
 /** The same in one sentence, for those who hear the page. */
 export function spoken(row) {
   if (row.error) return `${row.file} ${row.error}`;
-  return `${row.file}: ${row.class}, ${percent(row.probability)}. ${row.advice} ${row.warnings.map((each) => each.text).join(" ")}`;
+  const warned = row.warnings.map((each) => each.text).join(" ");
+  if (serious(row)) return `${row.file}: ${warned} ${row.advice}`;
+  return `${row.file}: ${row.class}, ${percent(row.probability)}. ${row.advice} ${warned}`;
 }
