@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +20,16 @@ SERIOUS = ("serious", "critical")
 PATIENCE_MS = 30_000
 
 expect.set_options(timeout=PATIENCE_MS)  # of its own it waits 5 s, which a busy machine takes
+
+
+HANDED_IN = """([files, how]) => {
+  const held = new DataTransfer();
+  for (const [name, text] of files)
+    held.items.add(new File([Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0))], name));
+  document.dispatchEvent(how === "paste"
+    ? new ClipboardEvent("paste", { clipboardData: held, bubbles: true, cancelable: true })
+    : new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
+}"""
 
 
 @contextlib.contextmanager
@@ -51,6 +63,12 @@ def opened(browser: Browser, url: str, size: tuple[int, int] = WIDE, scheme: Any
     finally:
         context.close()
     assert faults == []
+
+
+def hand_in(page: Page, how: str, *paths: Path) -> None:
+    """``drop`` or ``paste`` files on the page, as a person does: no driver of a browser can begin a drag outside it."""
+    files = [[path.name, base64.b64encode(path.read_bytes()).decode()] for path in paths]
+    page.evaluate(HANDED_IN, [files, how])
 
 
 def violations(page: Page) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from fl_tasks.phantoms import write_phantoms
-from tests.browsers import opened
+from tests.browsers import hand_in, opened
 from tests.e2e.dashboards import Dashboard
 from tests.e2e.processes import Programs
 
@@ -79,13 +79,14 @@ def test_three_rounds_from_the_button_to_the_doctors_page(
     with opened(browser, url) as page:
         expect(page.locator("#model")).to_contain_text("hilum-cnn for chest-xray", timeout=LONG_MS)
         chosen = [min((images / "test" / name).iterdir()) for name in CLASSES]
-        page.locator("input[type=file]").set_input_files(chosen)
+        hand_in(page, "drop", *chosen)
         expect(page.locator(".entry .what b")).to_have_count(2, timeout=LONG_MS)
         for entry, image in zip(page.locator(".entry").all(), chosen, strict=True):
             entry.click()
             expect(page.locator(".verdict h2")).to_have_text(image.name)
             expect(page.locator(".verdict .class")).to_have_text(re.compile("^(NORMAL|PNEUMONIA)$"))
             expect(page.locator(".verdict .meaning")).to_be_visible()
+            expect(page.locator(".verdict")).to_contain_text("model of round 3")
         expect(page.get_by_text("For research, not for diagnosis").first).to_be_visible()
     agg.interrupt()
     assert agg.wait() == 130, agg.told()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import http.client
 import io
 import json
@@ -27,19 +26,12 @@ from fl_protocol.topics import Kind, Topic
 from fl_protocol.transport import BrokerOptions, MqttTransport
 from fl_tasks.base import Place, get_task
 from fl_tasks.params import write_params
-from tests.browsers import violations
+from tests.browsers import hand_in, violations
 from tests.e2e.processes import Program, Programs, until
 from tests.radiographs import chest, radiograph
 
 PHRASE = "For research, not for diagnosis"
 SIZES = ((1440, 900), (390, 844))
-HANDED_IN = """([text, name, type, how]) => {
-  const held = new DataTransfer();
-  held.items.add(new File([Uint8Array.from(atob(text), (sign) => sign.charCodeAt(0))], name, { type }));
-  document.dispatchEvent(how === "paste"
-    ? new ClipboardEvent("paste", { clipboardData: held, bubbles: true, cancelable: true })
-    : new DragEvent("drop", { dataTransfer: held, bubbles: true, cancelable: true }));
-}"""
 
 
 @pytest.fixture
@@ -107,10 +99,6 @@ def read(page: Page, count: int) -> None:
     expect(page.locator(".entry .what b, .entry .wrong")).to_have_count(count, timeout=60_000)
 
 
-def hand_in(page: Page, path: Path, how: str) -> None:
-    page.evaluate(HANDED_IN, [base64.b64encode(path.read_bytes()).decode(), path.name, "", how])
-
-
 def test_images_are_chosen_dropped_and_pasted_read_and_forgotten(
     room: tuple[Program, str], page: Page, files: list[Path]
 ) -> None:
@@ -118,8 +106,8 @@ def test_images_are_chosen_dropped_and_pasted_read_and_forgotten(
     page.goto(url)
     expect(page.locator("#model")).to_contain_text("hilum-cnn for chest-xray")
     page.set_input_files("#files", [files[0]])
-    hand_in(page, files[1], "drop")
-    hand_in(page, files[2], "paste")
+    hand_in(page, "drop", files[1])
+    hand_in(page, "paste", files[2])
     read(page, 3)
     expect(page.locator("#count")).to_have_text("3")
     verdict = page.locator(".verdict")
