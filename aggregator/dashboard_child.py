@@ -13,7 +13,6 @@ from pathlib import Path
 
 from aggregator import console as seen
 from aggregator.children import end_child, program, start_child
-from aggregator.dashboard_options import LISTEN
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.errors import ConfigError
 from fl_protocol.login import PASSWORD_VARIABLE
@@ -24,13 +23,13 @@ MOST_LINES = 20
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """``--dashboard`` alone means ``--dashboard 127.0.0.1:8080``: typer knows no option whose value may be left out."""
+    """``--dashboard`` alone is ``--dashboard ""``, the usual place: typer knows no option whose value may be left out."""
     found: list[str] = []
     for at, word in enumerate(arguments):
         found.append(word)
         after = arguments[at + 1] if at + 1 < len(arguments) else "-"
         if word == FLAG and after.startswith("-"):
-            found.append(LISTEN)
+            found.append("")
     return found
 
 

@@ -46,8 +46,8 @@ DashboardOption = Annotated[
     str | None,
     cl.option(
         "dashboard",
-        f"Serve a page for people beside the run, on {LISTEN} unless you say where. Certificate, token file and who "
-        "may look: as fl-agg dashboard takes them, by its FL_... variables or [dashboard] of hilum.toml.",
+        f"Serve a page for people beside the run, on {LISTEN} unless you say where. What you do not say (certificate, "
+        "token file, who may look) is as for fl-agg dashboard: from its FL_... variables or [dashboard] of hilum.toml.",
         metavar="[HOST:PORT]",
     ),
 ]
@@ -57,13 +57,13 @@ PAGE_OPTIONS = ("token_file", "web_cert", "web_key")
 def page_words(ctx: cl.Context, listen: str | None) -> tuple[str, ...]:
     """The page beside a run as options of ``fl-agg dashboard``; none for no page.
 
-    What a page needs beyond its address the run's own command line does not repeat: it is taken as that command takes
-    it, from the environment and from [dashboard] of the settings file.
+    What the run's own command line does not repeat, the address too if it is empty, is taken as that command takes it:
+    from the environment and from [dashboard] of the settings file.
     """
     if listen is None:
         return ()
     said = cl.unsaid(ctx, "dashboard")
-    words = ["--listen", listen]
+    words = ["--listen", listen or said["listen"]]
     for name in PAGE_OPTIONS:
         words += ["--" + name.replace("_", "-"), said[name]] if said[name] is not None else []
     if said["open_reading"] is not None:

@@ -79,10 +79,10 @@ def test_certificate_token_and_who_may_look_come_from_where_fl_agg_dashboard_tak
     settings, token = programs.folder / "mine.toml", programs.folder / "token"
     settings.write_text(
         f"[dashboard]\nweb_cert = '{papers / 'server.crt'}'\nweb_key = '{papers / 'server.key'}'\n"
-        "username = 'operator'\njob = 'another'\nlisten = '127.0.0.1:1'\n"
+        "username = 'operator'\njob = 'another'\nlisten = '127.0.0.1:0'\n"
     )
     variables = {"FL_CONFIG": str(settings), "FL_TOKEN_FILE": str(token), "FL_OPEN_READING": "0"}
-    agg = programs.agg(*PAGE, env=variables)
+    agg = programs.agg("--rounds", 1, "--dashboard", env=variables)
     url = agg.says(r"dashboard: (https://\S+)")[1]
     agg.says("token: ")
     assert stat.S_IMODE(token.stat().st_mode) == 0o600
@@ -90,7 +90,8 @@ def test_certificate_token_and_who_may_look_come_from_where_fl_agg_dashboard_tak
     assert httpx.get(url, trust_env=False, verify=trusted).status_code == 303
     agg.interrupt()
     assert agg.wait() == 130, agg.told()
-    again = programs.agg(*PAGE, env=variables, name="again")
+    again = programs.agg("--dashboard", "localhost:0", env=variables, name="again")
+    again.says("dashboard: https://localhost")
     again.says("token: the one whose hash is in")
 
 

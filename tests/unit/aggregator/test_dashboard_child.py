@@ -14,8 +14,8 @@ from fl_protocol.broker import BrokerOptions
 @pytest.mark.parametrize(("given", "meant"), [
     ([], []),
     (["start"], ["start"]),
-    (["start", "--dashboard"], ["start", "--dashboard", "127.0.0.1:8080"]),
-    (["start", "--dashboard", "--rounds", "3"], ["start", "--dashboard", "127.0.0.1:8080", "--rounds", "3"]),
+    (["start", "--dashboard"], ["start", "--dashboard", ""]),
+    (["start", "--dashboard", "--rounds", "3"], ["start", "--dashboard", "", "--rounds", "3"]),
     (["start", "--dashboard", "0.0.0.0:80"], ["start", "--dashboard", "0.0.0.0:80"]),
     (["start", "--dashboard=:80"], ["start", "--dashboard=:80"]),
     (["dashboard", "--listen", ":0"], ["dashboard", "--listen", ":0"]),
