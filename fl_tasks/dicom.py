@@ -44,6 +44,10 @@ MISSING = "is DICOM, which needs pydicom: pip install 'hilum[dicom]'"
 IMPLICIT, EXPLICIT, BIG_ENDIAN = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2"
 JPEG, JPEG2000, JPEG2000_LOSSY = "1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"
 RLE = "1.2.840.10008.1.2.5"
+LONG = frozenset(b"OB OD OF OL OV OW SQ SV UC UN UR UT UV".split())
+SHORT = frozenset(b"AE AS AT CS DA DS DT FD FL IS LO LT PN SH SL SS ST TM UI UL US".split())
+"""Value representations by how their length is written (PS3.5, 7.1.2)."""
+UNDEFINED = 0xFFFFFFFF
 PLAIN = (IMPLICIT, EXPLICIT, BIG_ENDIAN)
 READ = (*PLAIN, JPEG, JPEG2000, JPEG2000_LOSSY, RLE)
 _NAMED = {
@@ -118,19 +122,31 @@ def with_patients(files: Sequence[ImageFile]) -> list[ImageFile]:
 
 
 def transfer_syntax(data: bytes) -> str:
-    """How the rest of a file is written, from its file meta group (PS3.10, 7.1): explicit VR, little endian."""
+    """How the rest of a file is written, from its file meta group (PS3.10, 7.1): explicit VR, little endian.
+
+    Whoever reads the file next must find the same: it unpacks what is deflated without a bound. So a group is refused
+    that says it twice, or that can be read in two ways.
+    """
     if not begins(data):
         raise DataError("is no DICOM file")
-    at = 132
+    at, found = 132, list[bytes]()
     while data[at : at + 2] == b"\x02\x00":
-        element = int.from_bytes(data[at + 2 : at + 4], "little")
-        long = data[at + 4 : at + 6] in (b"OB", b"OW", b"UN", b"SQ", b"UT")
-        length = int.from_bytes(data[at + 8 : at + 12] if long else data[at + 6 : at + 8], "little")
-        at += 12 if long else 8
-        if element == 0x0010:
-            return data[at : at + min(length, 64)].rstrip(b"\0 ").decode("ascii", "replace")
+        element, kind = data[at + 2 : at + 4], data[at + 4 : at + 6]
+        length = int.from_bytes(data[at + 8 : at + 12] if kind in LONG else data[at + 6 : at + 8], "little")
+        if (kind not in LONG and kind not in SHORT) or length == UNDEFINED:
+            raise DataError("is a broken DICOM file (its first group)")
+        at += 12 if kind in LONG else 8
+        if element == b"\x10\x00":
+            found.append(data[at : at + min(length, 64)])
         at += length
-    raise DataError("does not say how it is written (no transfer syntax)")
+    if len(found) != 1:
+        said = (
+            "does not say how it is written (no transfer syntax)"
+            if not found
+            else "says twice how it is written"
+        )
+        raise DataError(said)
+    return found[0].rstrip(b"\0 ").decode("ascii", "replace")
 
 
 def _bounded(path: Path) -> bytes:

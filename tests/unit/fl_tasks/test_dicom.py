@@ -24,7 +24,7 @@ from pydicom.uid import (
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_tasks import dicom
-from fl_tasks.dicom import read_radiograph, with_patients
+from fl_tasks.dicom import radiograph_in, read_radiograph, with_patients
 from fl_tasks.dicom_frames import jpeg2000_size, jpeg_size
 from fl_tasks.folder import list_images
 from fl_tasks.images import read_image
@@ -163,6 +163,33 @@ def test_a_deflated_file_is_refused_before_it_is_unpacked(tmp_path: Path) -> Non
     path = radiograph(tmp_path / "x.dcm", syntax=DeflatedExplicitVRLittleEndian)
     with pytest.raises(DataError, match="is packed as deflate"):
         read_radiograph(path)
+
+
+def element(number: int, kind: bytes, value: bytes, length: int | None = None) -> bytes:
+    """One of the file meta group."""
+    size = len(value) if length is None else length
+    long = b"\0\0" + struct.pack("<I", size) if kind in dicom.LONG else struct.pack("<H", size)
+    return struct.pack("<HH", 2, number) + kind + long + value
+
+
+PLAINLY = element(0x10, b"UI", b"1.2.840.10008.1.2.1\0")
+DEFLATED = element(0x10, b"UI", b"1.2.840.10008.1.2.1.99")
+
+
+@pytest.mark.parametrize("group", [
+    PLAINLY + DEFLATED,
+    DEFLATED + PLAINLY,
+    PLAINLY + element(0x12, b"OB", b"\xfe\xff\xdd\xe0\0\0\0\0", dicom.UNDEFINED) + DEFLATED,
+    element(0x12, b"UC", PLAINLY[4:].ljust(0x00100002, b"\0")) + DEFLATED,  # its length reads as a tag
+    element(0x12, b"ZZ", b"") + DEFLATED,
+], ids=["twice", "twice-the-other-way", "no-length", "a-long-one-that-looks-short", "of-no-kind"])  # fmt: skip
+def test_a_bomb_behind_a_header_that_reads_in_two_ways_is_not_unpacked(
+    group: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """400 kB that pydicom would unpack to 400 MB: it takes the last of two, and knows kinds that a simple reader does not."""
+    monkeypatch.setattr(dicom, "_parsed", lambda *_: pytest.fail("pydicom was asked"))
+    with pytest.raises(DataError, match=r"says twice how|broken DICOM file|packed as deflate"):
+        radiograph_in(bytes(128) + b"DICM" + group)
 
 
 def test_a_file_cut_anywhere_is_a_named_problem(tmp_path: Path) -> None:
