@@ -1,4 +1,4 @@
-"""Charts as inline SVG: axes with round numbers, lines with bands, bars, a confusion matrix, who was in when.
+"""Charts as inline SVG: axes with round numbers, lines with bands, bars, a ROC curve, who was in when.
 
 Colour never stands alone: a second line is dashed, a third dotted, and outcomes differ in shape.
 """
@@ -102,32 +102,6 @@ def roc_chart(key: str, title: str, curve: Sequence[tuple[float, float]],
         tip = f"operating point: sensitivity {point[1]:.3f}, specificity {1 - point[0]:.3f}"
         body.append(paper.dot(across.at(point[0]), up.at(point[1]), "point", tip, radius=5.5))
     return paper.svg(key, title, f"curve through {len(curve)} points", paper.WIDTH, paper.HEIGHT, body)
-
-
-def confusion_chart(key: str, title: str, table: Sequence[Sequence[int]], names: Sequence[str]) -> Markup:
-    """Rows are the truth, columns what the model said; the shade is the share of the row."""
-    size = max(len(table), 1)
-    side = (paper.HEIGHT - paper.TOP - paper.BOTTOM) / size
-    wide = min((paper.WIDTH - 118) / size, side * 1.45)
-    start = 112 + (paper.WIDTH - 118 - wide * size) / 2
-    body: list[str] = []
-    for i, row in enumerate(table):
-        top = paper.TOP + 18 + i * (side - 4)
-        body.append(paper.text(start - 8, top + side / 2 + 2, paper.short(names[i], 14), "tick end"))
-        for j, count in enumerate(row):
-            body.append(_cell(start + j * wide, top, wide - 4, side - 8, count, sum(row), i == j))
-    for j, name in enumerate(names[:size]):
-        body.append(
-            paper.text(start + (j + 0.5) * wide - 2, paper.TOP + 8, paper.short(name, 14), "tick mid")
-        )
-    body += [
-        paper.text(
-            paper.WIDTH / 2, paper.HEIGHT - 6, "the model's answer (columns), the truth (rows)", "label mid"
-        )
-    ]
-    said = "; ".join(f"truly {names[i]}: " + ", ".join(f"{n} as {names[j]}" for j, n in enumerate(row))
-                     for i, row in enumerate(table))  # fmt: skip
-    return paper.svg(key, title, said, paper.WIDTH, paper.HEIGHT, body)
 
 
 def tally_chart(key: str, title: str, rows: Sequence[tuple[str, int]]) -> Markup:
@@ -256,22 +230,6 @@ def _bar(bar: Bar, left: float, width: float, up: paper.Axis) -> str:
                          f'height="{base - top:.1f}" rx="1.5"/>')  # fmt: skip
         below += size
     return f"<g><title>{escape(bar.tip)}</title>{''.join(parts)}</g>"
-
-
-def _cell(x: float, y: float, wide: float, high: float, count: int, total: int, right: bool) -> str:
-    share = count / total if total else 0.0
-    shade = f"{0.10 + 0.62 * share:.2f}"
-    kind = "k1" if right else "k2"
-    ink = "cell on" if share > 0.55 else "cell"
-    return (
-        f'<rect class="bar {kind}" fill-opacity="{shade}" x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{high:.1f}" rx="5"/>'
-        + paper.text(x + wide / 2, y + high / 2 + (0 if high > 40 else 5), f"{count:,}", f"{ink} big mid")
-        + (
-            paper.text(x + wide / 2, y + high / 2 + 19, f"{100 * share:.0f} % of row", f"{ink} mid")
-            if high > 40
-            else ""
-        )
-    )
 
 
 def _mark(x: float, y: float, how: str, tip: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aggregator import charts
 from aggregator.chart_paper import short
+from aggregator.charts_confusion import confusion_chart
 from aggregator.charts_data import parts_chart, reliability_chart
 from aggregator.report_data import RunData
 from aggregator.report_figure import Figure, figure_text
@@ -28,9 +29,7 @@ def judged(run: RunData, suffix: str) -> list[Figure]:
     if detail.confusion:
         title = f"Confusion matrix{suffix}"
         figures.append(
-            Figure(
-                title, where + at, charts.confusion_chart("c-conf", title, detail.confusion, detail.classes)
-            )
+            Figure(title, where + at, confusion_chart("c-conf", title, detail.confusion, detail.classes))
         )
     return figures + [figure for figure in [_calibrated(detail.calibration, suffix)] if figure]
 

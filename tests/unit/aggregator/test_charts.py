@@ -9,7 +9,6 @@ from aggregator.charts import (
     Bar,
     Line,
     bar_chart,
-    confusion_chart,
     line_chart,
     presence_chart,
     roc_chart,
@@ -48,7 +47,6 @@ def test_hostile_text_stays_text_in_every_chart() -> None:
     drawings = [
         line_chart(HOSTILE, HOSTILE, [Line(HOSTILE, [(1, 0.5), (2, 0.6)])], x_label=HOSTILE),
         bar_chart("k", HOSTILE, [Bar(1, [(3.0, "k1")], HOSTILE)], unit=HOSTILE),
-        confusion_chart("k", HOSTILE, [[1, 2], [3, 4]], [HOSTILE, HOSTILE]),
         tally_chart("k", HOSTILE, [(HOSTILE, 3)]),
         presence_chart("k", HOSTILE, [HOSTILE], [1], lambda _name, _number: "late"),
         spark_range("k", HOSTILE, 0.8, 0.9, 0.95),
@@ -64,8 +62,3 @@ def test_no_coordinate_is_not_a_number() -> None:
     lines = [Line("l", [(i, math.exp(i / 20)) for i in range(1, 400)])]
     for svg in (bar_chart("k", "t", bars, unit="B"), line_chart("k", "t", lines)):
         assert "nan" not in svg and "inf" not in svg
-
-
-def test_confusion_says_counts_and_shares_of_the_row() -> None:
-    svg = confusion_chart("k", "t", [[81, 16], [50, 136]], ["NORMAL", "PNEUMONIA"])
-    assert "84 % of row" in svg and "73 % of row" in svg and ">136<" in svg
