@@ -169,13 +169,12 @@ def _pixels(held: Any, syntax: str) -> np.ndarray:
     if "PixelData" not in held:
         raise DataError("has no pixels")
     _check_length(held, syntax, rows, columns)
-    pixels = import_module("pydicom.pixels")
     values = held.pixel_array
     if values.shape != (rows, columns):
         raise DataError(f"says {columns} x {rows} pixels and has another shape")
     if stored < 8 * values.itemsize:  # what stands above the stored bits is no part of the value
         values = _stored_bits(values, stored)
-    grey = pixels.apply_voi_lut(pixels.apply_modality_lut(values, held), held, prefer_lut=True)
+    grey = _as_seen(import_module("pydicom.pixels").apply_modality_lut(values, held), held)
     found = np.nan_to_num(np.asarray(grey, dtype=np.float32))
     if held.PhotometricInterpretation == "MONOCHROME1":
         found = found.max() - found
@@ -226,6 +225,15 @@ def _check_length(held: Any, syntax: str, rows: int, columns: int) -> None:
         raise DataError(
             f"lies about its size: {columns} x {rows} pixels have {wanted:,} bytes, and it has {have:,}"
         )
+
+
+def _as_seen(values: np.ndarray, held: Any) -> np.ndarray:
+    """By the VOI LUT, or without one by the first window. Raises DataError for a window that the standard rules out."""
+    try:
+        seen: np.ndarray = import_module("pydicom.pixels").apply_voi_lut(values, held, prefer_lut=True)
+    except ValueError:
+        raise DataError("has a window or a VOI LUT that cannot be, such as a window of no width") from None
+    return seen
 
 
 def _stored_bits(values: np.ndarray, stored: int) -> np.ndarray:

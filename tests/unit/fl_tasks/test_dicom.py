@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
+from pydicom.sequence import Sequence
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
@@ -55,6 +57,40 @@ def test_the_modality_lut_comes_before_the_window(tmp_path: Path) -> None:
     assert len(np.unique(found[rescaled < 900])) == len(np.unique(found[rescaled > 1100])) == 1
     inside = (rescaled > 905) & (rescaled < 1095)
     assert np.corrcoef(found[inside], rescaled[inside])[0, 1] == pytest.approx(1.0)
+
+
+INVERTED = list(range(240, 0, -1))
+
+
+def a_table(values: list[int]) -> Sequence:
+    """A LUT of 16 bits whose first entry is that of 0."""
+    item = Dataset()
+    item.add_new(0x00283002, "US", [len(values), 0, 16])
+    item.add_new(0x00283006, "US", values)
+    return Sequence([item])
+
+
+@pytest.mark.parametrize(
+    "elements",
+    [
+        {"VOILUTSequence": a_table(INVERTED)},
+        {"VOILUTSequence": a_table(INVERTED), "WindowCenter": 100, "WindowWidth": 50},
+        {"ModalityLUTSequence": a_table(INVERTED)},
+    ],
+    ids=["voi", "voi-before-window", "modality"],
+)
+def test_a_table_says_how_bright_each_value_is(tmp_path: Path, elements: dict[str, Any]) -> None:
+    values = (RAMP // 8).astype(np.uint16)
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", values, **elements))
+    assert np.array_equal(found, 240 - values.astype(np.float32))
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_eight_to_sixteen_bits(tmp_path: Path, bits: int) -> None:
+    kind = np.uint8 if bits == 8 else np.uint16
+    values = (RAMP.astype(float) / RAMP.max() * (2**bits - 1)).astype(kind)
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", values, BitsStored=bits, HighBit=bits - 1))
+    assert np.array_equal(found, values)
 
 
 def test_signed_values_and_what_stands_above_the_stored_bits(tmp_path: Path) -> None:
@@ -146,7 +182,7 @@ LIE = r"lies about its size: it says 40 x 48 pixels, and its packed pixels 60000
         ({"syntax": JPEGBaseline8Bit, "PixelData": encapsulate([b"no jpeg"])}, "packed pixels that cannot be read"),
         ({"syntax": RLELossless, "PixelData": encapsulate([bytes(20_000)])}, "longer than they could be"),
         ({"syntax": JPEG2000Lossless, "PixelData": encapsulate([siz(48, 40)])}, r"is a broken DICOM file \("),
-        ({"WindowCenter": 5, "WindowWidth": 0}, r"is a broken DICOM file \("),
+        ({"WindowCenter": 5, "WindowWidth": 0}, "a window of no width"),
     ],
 )  # fmt: skip
 def test_what_is_no_radiograph_is_refused_with_its_reason(
