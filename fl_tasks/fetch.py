@@ -44,9 +44,16 @@ def fetched(data: str, task: str) -> Path:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as draft:
             _keep(fetch(Path(draft)), target)
     except (OSError, RuntimeError, tarfile.TarError, EOFError) as error:
-        why = (str(error) or type(error).__name__).splitlines()[0][:120]
-        raise DataError(f"{task} cannot be downloaded ({why}): give a copy with --data FILE.npz") from None
+        raise DataError(
+            f"{task} cannot be downloaded ({_reason(error)}): give a copy with --data FILE.npz"
+        ) from None
     return target
+
+
+def _reason(error: Exception) -> str:
+    """Of what torchvision tells of all its mirrors the last line: earlier ones name files, and end in a colon."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else type(error).__name__)[:120]
 
 
 def _mnist(draft: Path) -> Arrays:
