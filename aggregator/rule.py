@@ -7,6 +7,7 @@ naming the option.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from aggregator.best import AT_SITES, EarlyStop
@@ -32,7 +33,10 @@ def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy
     """The rule of a run and its strategy. ``evaluate``: rounds are scored on central data."""
     strategy = get_strategy(given["strategy"], split_options(given["strategy_option"] or ()))
     defaults = defaults_for(given["task"])
-    plan = strategy.plan(plan_of(given))
+    said = plan_of(given)
+    plan = strategy.plan(said)
+    if given["proximal_mu"] is not None:  # also 0: what FedProx is held against
+        plan = replace(plan, proximal_mu=said.proximal_mu)
     usual = closing_of(strategy)
     config = FederationConfig(
         rounds=at_least(given["rounds"], 1, "--rounds"),

@@ -126,6 +126,14 @@ def test_what_is_written_down_has_what_was_filled_in() -> None:
     assert "local_epochs" not in effective({}, steps, strategy)
 
 
+@pytest.mark.parametrize(("said", "mu"), [(None, 0.01), (0.0, 0.0), (0.5, 0.5)])
+def test_a_proximal_term_that_is_said_counts_whatever_the_strategy_would_have(
+    said: float | None, mu: float
+) -> None:
+    """0 among them: without it FedProx could not be held against FedAvg in one word."""
+    assert rule(strategy="fedprox", proximal_mu=said).plan.proximal_mu == mu
+
+
 def test_an_asynchronous_round_closes_with_the_first_update_unless_the_operator_wants_more() -> None:
     unsaid = {"quorum": None, "grace": None}
     for name in ("fedasync", "fedbuff"):
