@@ -29,7 +29,9 @@ class SiteRow:
 
 @dataclass(frozen=True)
 class SiteTable:
-    """``columns`` are titles of figures. ``silent`` are clients whose updates count and who share none."""
+    """``columns`` are titles of figures. ``silent`` are clients whose updates count and of whom there are none: a
+    record does not say whether they were asked.
+    """
 
     columns: tuple[str, ...]
     rows: tuple[SiteRow, ...]

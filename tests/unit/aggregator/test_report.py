@@ -222,7 +222,7 @@ def test_sites_have_a_row_each_and_those_that_keep_their_figures_are_named(tmp_p
     text = " ".join(cells)
     assert "AUROC loss ECE rmse first AUROC" in text
     assert "a 2 120 96 0.930 0.500 0.040 7.000 0.810" in text, "the newest, and where it began"
-    assert "Share no figures: b" in text
+    assert "No figures of b : kept to themselves" in text
     assert "<script" not in page
 
 
