@@ -24,6 +24,7 @@ from fl_sim.engine import Engine, answered
 from fl_sim.profiles import Profile
 from fl_sim.simulation import Clients, Simulation
 from fl_tasks import jobs
+from fl_tasks.remarks import remarks_on_parts
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,7 @@ def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients
     """The virtual clients that the data make. Raises ConfigError if nobody could train."""
     reply = answered(engine.everywhere(jobs.Deal(options)))
     assert isinstance(reply, jobs.Dealt)
-    for line in reply.problems:
+    for line in (*remarks_on_parts(reply.summaries, options), *reply.problems):
         view.show(seen.Warned(line))
     able = sum(num > 0 for num in reply.examples)
     if not able:
