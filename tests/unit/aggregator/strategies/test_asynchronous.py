@@ -7,8 +7,10 @@ import pytest
 
 from aggregator.strategies.fedasync import FedAsync
 from aggregator.strategies.fedbuff import FedBuff
+from aggregator.strategies.registry import get_strategy
 from aggregator.strategies.staleness import discount, hinge, polynomial
 from aggregator.strategy import Facts
+from fl_protocol.errors import ConfigError
 from tests.payloads import floats
 from tests.pieces import folded
 
@@ -37,6 +39,11 @@ def test_fedasync_mixes_a_fresh_update_and_does_not_become_it() -> None:
     found = folded(FedAsync(mixing=0.6), base, [delta], stale(0)).model
     assert np.allclose(found, 0.4 * base + 0.6 * trained, atol=1e-6)
     assert not np.allclose(found, trained, atol=1e-3)
+
+
+def test_no_option_lets_a_fresh_update_take_the_models_place() -> None:
+    with pytest.raises(ConfigError, match=r"mixing of fedasync is a number in \(0, 1\)"):
+        get_strategy("fedasync", {"mixing": "1"})
 
 
 def test_fedasync_mixes_several_one_after_another_the_freshest_last() -> None:
