@@ -96,6 +96,27 @@ def test_the_proximal_term_keeps_the_weights_near() -> None:
     assert trained(replace(PLAN, proximal_mu=0.0)) == trained(PLAN)
 
 
+def test_the_proximal_term_is_half_of_mu_times_the_squared_distance() -> None:
+    """Two steps of plain SGD on all rows: w <- w - eta (grad F(w) + mu (w - w_global)), Li et al. 2020."""
+    rows, eta, mu = examples(12), 0.1, 0.7
+    plan = replace(PLAN, batch_size=12, learning_rate=eta, proximal_mu=mu)
+    torch.manual_seed(0)
+    net = nn.Linear(5, 2)
+    begun = [weight.detach().clone() for weight in net.parameters()]
+    wanted = [weight.clone().requires_grad_() for weight in begun]
+    fit(net, torch.optim.SGD(net.parameters(), eta), rows, plan, replace(RECIPE, weighted=False), Watch())
+    for _ in range(2):
+        logits = torch.from_numpy(rows.images[np.arange(12)]) @ wanted[0].T + wanted[1]
+        loss = nn.functional.cross_entropy(logits, torch.from_numpy(rows.labels))
+        gradients = torch.autograd.grad(loss, wanted)
+        wanted = [
+            (now - eta * (gradient + mu * (now - first))).detach().requires_grad_()
+            for now, gradient, first in zip(wanted, gradients, begun, strict=True)
+        ]
+    for found, weight in zip(net.parameters(), wanted, strict=True):
+        torch.testing.assert_close(found.detach(), weight.detach())
+
+
 def test_divergence_has_a_name() -> None:
     recipe = replace(RECIPE, inputs=lambda rows, _: rows * math.inf)
     with pytest.raises(Diverged, match="lower --learning-rate"):
