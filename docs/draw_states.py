@@ -11,6 +11,7 @@ from pathlib import Path
 from aggregator import federation
 from aggregator.phase import Phase
 from edge_client import link, session
+from edge_client.work import Work
 
 DESIGN = Path(__file__).parent / "design.md"
 
@@ -40,7 +41,7 @@ def heard(table: dict[tuple[object, type], object], states: type) -> str:
 
 PICTURES: dict[str, Callable[[], str]] = {
     "aggregator.federation": federation_states,
-    "edge_client.session": lambda: heard(session.TRANSITIONS, session.Work),  # type: ignore[arg-type]
+    "edge_client.session": lambda: heard(session.TRANSITIONS, Work),  # type: ignore[arg-type]
     "edge_client.link": lambda: heard(link.TRANSITIONS, link.Place),  # type: ignore[arg-type]
 }
 

@@ -1,12 +1,4 @@
-"""What an edge does, as a state machine: events and a time in, ordered effects out. Pure.
-
-    UNPREPARED  no round has named a task yet, or the folder could not be read for it
-    PREPARING   the task process reads the folder
-    READY       nothing to do
-    FETCHING    a round wants us, its model is not here yet
-    TRAINING    the task process trains
-    SCORING     the task process scores the round's base model, which others train
-    UPLOADING   the update is offered and sent, until the aggregator's verdict
+"""What an edge does, as a state machine over work.py: events and a time in, ordered effects out. Pure.
 
 link.py holds the other half: whether broker and aggregator are there. Work goes on without them as far as it can.
 
@@ -17,10 +9,10 @@ cuts, restarts of either side and repeated attempts of the round; the table TRAN
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from enum import Enum
 from typing import Any
 
 from edge_client import notices
+from edge_client.announced import Announced
 from edge_client.departure import Departure
 from edge_client.events import (
     AckArrived,
@@ -46,8 +38,8 @@ from edge_client.events import (
 from edge_client.figures import Figures
 from edge_client.library import Library
 from edge_client.link import Link, Place
-from edge_client.newest import Newest
 from edge_client.outbox import Outbox, Verdict
+from edge_client.preparation import Preparation
 from edge_client.rounds import (
     Answered,
     Assignment,
@@ -59,6 +51,7 @@ from edge_client.rounds import (
     is_worth_beginning,
 )
 from edge_client.telling import Telling
+from edge_client.work import ANNOUNCED_AS, Work
 from fl_protocol import messages
 from fl_protocol.errors import DataError
 from fl_protocol.messages import (
@@ -73,29 +66,7 @@ from fl_protocol.messages import (
 from fl_protocol.tensors import chunk_bytes_for
 
 DATA_UNUSABLE = "its data cannot be used as they are"
-PREPARE_AGAIN_S = 30.0
 PROGRESS_EVERY_S = 0.5
-
-
-class Work(Enum):
-    UNPREPARED = "unprepared"
-    PREPARING = "preparing"
-    READY = "ready"
-    FETCHING = "fetching"
-    TRAINING = "training"
-    SCORING = "scoring"
-    UPLOADING = "uploading"
-
-
-ANNOUNCED_AS = {
-    Work.UNPREPARED: messages.PREPARING,
-    Work.PREPARING: messages.PREPARING,
-    Work.READY: messages.READY,
-    Work.FETCHING: messages.FETCHING,
-    Work.TRAINING: messages.TRAINING,
-    Work.SCORING: messages.SCORING,
-    Work.UPLOADING: messages.UPLOADING,
-}
 
 
 class Session:
@@ -109,11 +80,8 @@ class Session:
         self.link = Link(job, client, instance)
         self.work = Work.UNPREPARED
         self.over = False
-        self.round: RoundState | None = None
-        self.prepared: DataPrepared | None = None
-        self._task: tuple[str, int] | None = None
-        self._prepare_at = 0.0
-        self._newest = Newest()
+        self._announced = Announced()
+        self._preparation = Preparation()
         self._telling = Telling(job, client)
         self._doing: Assignment | None = None
         self.figures = Figures(private)
@@ -126,7 +94,6 @@ class Session:
         self._aggregator = ""
         self._progress_at = float("-inf")
         self._taken_up_at = 0.0
-        self._run_id: str | None = None
         self._told_round: Key | None = None
 
     # --- the machine --------------------------------------------------------------------------------------
@@ -152,11 +119,10 @@ class Session:
     def deadline(self) -> float:
         """When :meth:`handle` wants a ``Ticked`` at the latest; infinite if nothing is timed."""
         ending = self._departure.deadline(finished=self._finished, welcomed=self.link.welcomed)
-        instants = [
-            self._telling.deadline, self.link.deadline, self.library.deadline, self.outbox.deadline, ending
-        ]  # fmt: skip
-        again = self.work is Work.UNPREPARED and self._task is not None and not self._finished
-        return min([*instants, self._prepare_at] if again else instants)
+        again = float("inf") if self._finished else self._preparation.deadline
+        return min(
+            self._telling.deadline, self.link.deadline, self.library.deadline, self.outbox.deadline, ending, again
+        )  # fmt: skip
 
     @property
     def working(self) -> bool:
@@ -164,8 +130,13 @@ class Session:
         return self.work in (Work.PREPARING, Work.TRAINING, Work.SCORING)
 
     @property
+    def round(self) -> RoundState | None:
+        """What the aggregator announced last."""
+        return self._announced.round
+
+    @property
     def _finished(self) -> bool:
-        return self.round is not None and self.round.phase == messages.FINISHED
+        return self._announced.finished
 
     @property
     def _busy_with(self) -> Key | None:
@@ -175,7 +146,7 @@ class Session:
 
     def state(self) -> ClientState:
         """What ``up/<client>/state`` says now."""
-        data = self.prepared if self.work not in (Work.UNPREPARED, Work.PREPARING) else None
+        data = self._preparation.data
         return ClientState(
             self.link.instance,
             ANNOUNCED_AS[self.work],
@@ -216,24 +187,18 @@ class Session:
     # --- rounds -------------------------------------------------------------------------------------------
 
     def _round_seen(self, event: RoundState, now: float) -> list[Effect]:
-        if not self._newest.takes(event):
+        news = self._announced.hear(event)
+        if news is None:
             return []
-        before, self.round = self.round, event
-        known_run, self._run_id = self._run_id, event.run_id or self._run_id
-        if known_run not in (None, self._run_id):
+        if news.another_run:
             return self._begin_anew()
-        again = self.outbox.rejoined(now, lost=True) if _was_between_runs(before, event) else []
-        return [*again, *self._round_over(before, event)]
-
-    def _round_over(self, before: RoundState | None, event: RoundState) -> list[Effect]:
-        last = event.last
-        known = before.last.round_number if before and before.last else None
-        if before is None or last is None or last.round_number == known:
-            return []
-        return [Tell(notices.RoundEnded(last.round_number, last.outcome, last.metrics))]
+        effects = self.outbox.rejoined(now, lost=True) if news.goes_on else []
+        if (last := news.ended) is not None:
+            effects.append(Tell(notices.RoundEnded(last.round_number, last.outcome, last.metrics)))
+        return effects
 
     def _begin_anew(self) -> list[Effect]:
-        """Another run: its rounds may have the numbers, and the base, of those we answered; what we did was for them."""
+        """Another run: what we did was for the one before."""
         self._answered.clear()
         self.figures.scored = self._told_round = None
         idle = self.work in (Work.UNPREPARED, Work.PREPARING)
@@ -285,7 +250,7 @@ class Session:
             self.work = Work.READY
         if outbox.accepted_by is not None or self._finished:
             return [*effects, *outbox.drop()]
-        if self.link.joined and self.prepared is not None:
+        if self.link.joined and self._preparation.data is not None:
             return [*effects, *self._announce(now), *outbox.part(self._chunk_bytes, now)]
         outbox.upload = None
         return effects
@@ -305,10 +270,11 @@ class Session:
         wanted = (self.round.task, self.round.image_size)
         if not self.round.task or self.work is Work.PREPARING or self._finished:
             return []
-        if self._task == wanted and (self.work is not Work.UNPREPARED or now < self._prepare_at):
+        if not self._preparation.due(wanted, now):
             return []
         effects = self._stop_work() if self.work is not Work.UNPREPARED else []
-        self._task, self.prepared, self.work = wanted, None, Work.PREPARING
+        self._preparation.begin(wanted)
+        self.work = Work.PREPARING
         return [*effects, PrepareData(*wanted)]
 
     def _take_up(self, now: float) -> list[Effect]:
@@ -346,7 +312,7 @@ class Session:
             return self._fetch_for(self._doing, now)
         # A late joiner has the model at hand before its first round, and while the aggregator is away. When a launched run
         # has ended nobody leaves, and its last model is what a site was in it for.
-        idle = self.library.empty or (_is_between_runs(state) and self.work is Work.READY)
+        idle = self.library.empty or (self._announced.between_runs and self.work is Work.READY)
         return self.library.want(state.base if idle else None, now)
 
     def _fetch_for(self, doing: Assignment, now: float) -> list[Effect]:
@@ -369,11 +335,12 @@ class Session:
     # --- the task process ---------------------------------------------------------------------------------
 
     def _data_prepared(self, event: DataPrepared, now: float) -> list[Effect]:
-        self.prepared, self.work = event, Work.READY
+        self._preparation.data, self.work = event, Work.READY
         return [Tell(notices.DataFound(self.folder, event.summary, event.problems))]
 
     def _preparing_failed(self, event: WorkFailed, now: float) -> list[Effect]:
-        self.work, self._prepare_at = Work.UNPREPARED, now + PREPARE_AGAIN_S
+        self.work = Work.UNPREPARED
+        self._preparation.failed(now)
         if event.data:
             return [Leave(DataError(event.reason))]
         return [Tell(notices.Warned(f"reading the data failed, trying again: {event.reason}"))]
@@ -459,16 +426,6 @@ class Session:
 
     def _ticked(self, event: Ticked, now: float) -> list[Effect]:
         return self.outbox.tick(now, event.unsent)
-
-
-def _was_between_runs(before: RoundState | None, event: RoundState) -> bool:
-    """Whether nobody heard what we offered, since an operator had stopped the run, and it goes on now."""
-    return before is not None and _is_between_runs(before) and event.phase == messages.OPEN
-
-
-def _is_between_runs(state: RoundState) -> bool:
-    """Whether the aggregator waits for an operator to launch a run, or to go on with the last one."""
-    return state.phase == messages.WAITING and state.rounds <= state.round_number
 
 
 Handler = Callable[[Session, Any, float], list[Effect]]

@@ -6,29 +6,24 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from edge_client import events as ev
 from edge_client.departure import LAST_MODEL_S
 from edge_client.rounds import training_seed
-from edge_client.session import TRANSITIONS, Work
+from edge_client.session import TRANSITIONS
 from edge_client.telling import SETTLED_S
+from edge_client.work import Work
 from fl_protocol.errors import AccessRefused, BrokerUnavailable, DataError
 from fl_protocol.messages import (
     ACCEPTED,
     AGGREGATING,
     FINISHED,
-    LATE,
-    REJECTED,
     STOPPED,
     WAITING,
-    Ack,
     AggregatorState,
     Cancel,
     ClientState,
     Decline,
-    Hello,
     Offer,
     Ping,
     Progress,
@@ -307,93 +302,6 @@ def test_the_last_model_of_a_launched_run_is_fetched_and_nobody_leaves() -> None
     assert play.session.library.download is None
 
 
-def test_a_rejection_and_a_late_verdict_delete_the_update() -> None:
-    for verdict in (REJECTED, LATE):
-        play = Play()
-        play.ready()
-        offered = play.trained()
-        over = play.ack(offered, verdict, reason="bad_values")
-        assert of(ev.DropUpdate, over)
-        assert of(ev.StartTraining, over) == []
-        assert of(ev.StartTraining, play.hear(round_state())) == []
-
-
-def test_an_update_that_the_aggregator_holds_already_counts_as_accepted() -> None:
-    play = Play()
-    play.ready()
-    over = play.ack(play.trained(), REJECTED, reason="duplicate_update")
-    assert of(ev.KeepAccepted, over)
-    assert of(ev.StartTraining, play.hear(round_state(attempt=2))) == []
-
-
-def test_a_finished_update_of_an_earlier_process_is_offered_and_not_trained_again() -> None:
-    play = Play(kept=update_of())
-    effects = play.ready()
-    assert of(ev.StartTraining, effects) == []
-    assert len(offers(effects)) == 1
-
-
-def test_a_leftover_update_of_a_past_round_is_offered_once_then_deleted() -> None:
-    play = Play(kept=update_of())
-    effects = play.ready(round_state(2, base=MODEL2.digest, cohort=("site-b",)))
-    assert len(offers(effects)) == 1
-    assert offers(play.later(9)) == []
-    assert of(ev.DropUpdate, play.later(2))
-    assert offers(play.later(60)) == []
-
-
-def test_a_leftover_update_that_was_accepted_is_deleted_without_a_word() -> None:
-    play = Play(kept=update_of(), kept_accepted=True)
-    effects = play.ready(round_state(2, base=MODEL2.digest, cohort=("site-b",)))
-    assert offers(effects) == []
-
-
-def test_the_update_of_a_round_that_moved_on_parts_while_the_next_is_worked_for() -> None:
-    play = Play(disk=(MODEL.digest, MODEL2.digest))
-    play.ready()
-    offered = play.trained()
-    moved = play.hear(round_state(2, base=MODEL2.digest))
-    assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [2]
-    assert [effect.topic for effect in offers(moved)] == [offers(offered)[0].topic]
-    late = play.ack(offered, LATE, reason="late")
-    assert told(late) == ["VerdictReceived"]
-    assert of(ev.DropUpdate, late)
-    assert play.session.work is Work.TRAINING
-
-
-def test_a_straggler_finishes_what_may_still_count_and_takes_up_the_next_round() -> None:
-    play = Play(disk=(MODEL.digest, MODEL2.digest))
-    play.ready(round_state(max_staleness=1))
-    closing = play.hear(round_state(phase=AGGREGATING, max_staleness=1))
-    moved = play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))
-    assert of(ev.CancelTraining, closing + moved) == []
-    offered = play.trained(update_of())
-    assert [offer.round_number for offer in sent(Offer, offered)] == [1]
-    accepted = play.ack(offered, ACCEPTED)
-    assert [effect.assignment.round_number for effect in of(ev.StartTraining, accepted)] == [2]
-    assert of(ev.DropUpdate, accepted), "its round is over: nobody will ask for it again"
-
-
-def test_a_straggler_gives_up_what_fell_behind_too_far() -> None:
-    play = Play(disk=(MODEL.digest, MODEL2.digest))
-    play.ready(round_state(max_staleness=1))
-    play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))
-    moved = play.hear(round_state(3, base=MODEL2.digest, max_staleness=1))
-    assert of(ev.CancelTraining, moved)
-    assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [3]
-
-
-def test_an_update_under_way_is_sent_on_while_it_may_count() -> None:
-    play = Play(disk=(MODEL.digest, MODEL2.digest))
-    play.ready(round_state(max_staleness=1))
-    play.trained()
-    assert offers(play.hear(round_state(2, base=MODEL2.digest, max_staleness=1))) == []
-    assert play.session.work.value == "uploading"
-    parting = play.hear(round_state(3, base=MODEL2.digest, max_staleness=1))
-    assert [offer.round_number for offer in sent(Offer, parting)] == [1]
-    assert [effect.assignment.round_number for effect in of(ev.StartTraining, parting)] == [3]
-
-
 def test_a_model_that_the_broker_no_longer_has_is_not_waited_for() -> None:
     play = Play(disk=(MODEL2.digest,))
     play.ready(round_state(max_staleness=5))
@@ -402,34 +310,6 @@ def test_a_model_that_the_broker_no_longer_has_is_not_waited_for() -> None:
     assert play.session.work.value == "fetching"
     moved = play.hear(round_state(3, base=MODEL2.digest, max_staleness=5))
     assert [effect.assignment.round_number for effect in of(ev.StartTraining, moved)] == [3]
-
-
-def test_a_new_aggregator_is_offered_again_what_the_old_one_accepted() -> None:
-    play = Play()
-    play.ready()
-    play.ack(play.trained(), ACCEPTED)
-    assert offers(play.hear(AggregatorState(False, AGG), AggregatorState(True, AGG), Welcome(INSTANCE))) == []
-    again = play.hear(AggregatorState(True, AGG2), Welcome(INSTANCE))
-    assert len(offers(again)) == 1
-    assert of(ev.StartTraining, again) == []
-
-
-def test_training_goes_on_without_broker_and_is_offered_after_it() -> None:
-    play = Play()
-    play.ready()
-    play.hear(ev.BrokerLost("cut"))
-    assert offers(play.trained()) == []
-    assert len(offers(play.join())) == 1
-
-
-def test_after_a_cut_the_state_is_said_before_the_offer() -> None:
-    play = Play()
-    play.ready()
-    play.trained()
-    assert offers(play.hear(ev.BrokerLost("cut"))) == []
-    published = [effect.message for effect in play.join() if isinstance(effect, ev.Send)]
-    assert [type(message) for message in published] == [Hello, ClientState, Offer]
-    assert published[1] == ClientState(INSTANCE, "uploading", 1, 8, SUMMARY, "cpu")
 
 
 def test_the_base_model_is_declined_if_the_broker_keeps_another() -> None:
@@ -449,116 +329,6 @@ def test_pings_are_answered_and_rejections_shown() -> None:
     assert len(play.hear(Ping(INSTANCE))) == 1
     assert play.hear(Ping("dd" * 8)) == []
     assert told(play.hear(Rejection(1, "not_msgpack"))) == ["Warned"]
-
-
-# --- whatever happens ------------------------------------------------------------------------------------------
-
-BASES = (MODEL.digest, MODEL2.digest)
-small = st.integers(0, 3)
-bases = st.sampled_from(BASES)
-round_states = st.builds(
-    round_state,
-    number=small,
-    phase=st.sampled_from(["open", "open", "open", WAITING, AGGREGATING, STOPPED, FINISHED]),
-    attempt=st.integers(0, 2),
-    base=bases,
-    cohort=st.sampled_from([(ME, "site-b"), (ME,), ("site-b",)]),
-    image_size=st.sampled_from([32, 32, 32, 64]),
-)
-updates = st.builds(update_of, small, bases, st.sampled_from([4000, 600_000]), st.integers(0, 2))
-acks = st.builds(
-    Ack, st.binary(max_size=2), small, st.sampled_from([None, None, ACCEPTED, REJECTED, LATE]), st.just("why")
-)
-TRANSFERS = [f"{n}-{update_of(n).manifest.digest[:32]}" for n in range(4)]
-instances = st.sampled_from([INSTANCE, "dd" * 8])
-events = st.one_of(
-    round_states,
-    st.builds(ev.BrokerConnected, st.sampled_from([None, 131_072]), small),
-    st.builds(ev.BrokerLost, st.just("cut")),
-    st.builds(AggregatorState, st.booleans(), st.sampled_from([AGG, AGG, AGG2])),
-    st.builds(Welcome, instances),
-    st.builds(Ping, instances),
-    st.builds(Cancel, small),
-    st.builds(ev.ManifestArrived, bases, st.sampled_from([MODEL, MODEL2])),
-    st.builds(ev.ChunkArrived, bases, st.integers(0, 12), st.sampled_from([bytes(4096), b""])),
-    st.builds(ev.AckArrived, st.sampled_from(TRANSFERS), acks),
-    st.builds(ev.ModelFound, bases),
-    st.builds(ev.ModelMissing, bases),
-    st.builds(ev.PartOpened, bases, st.just(())),
-    st.builds(ev.DataPrepared, st.just(SUMMARY), st.just(8), st.just("cpu")),
-    st.builds(ev.TrainingProgressed, small, st.just(0.5), st.just(0.1)),
-    st.builds(ev.UpdateKept, updates),
-    st.builds(ev.WorkFailed, small, st.just("why"), st.just(False), st.booleans()),
-    st.builds(ev.Ticked, small),
-)
-
-
-def hint_finished(play: Play) -> list[ev.Event]:
-    """What the session waits for just now, so that a random walk gets somewhere."""
-    work = play.session.work
-    if work is Work.PREPARING:
-        return [ev.DataPrepared(SUMMARY, 8, "cpu")]
-    if work is Work.TRAINING:
-        started = of(ev.StartTraining, play.log)[-1].assignment
-        return [ev.UpdateKept(update_of(started.round_number, started.base, 4000, started.attempt))]
-    if work is Work.UPLOADING:
-        transfer = offers(play.log)[-1].topic.rpartition("/")[2]
-        return [ev.AckArrived(transfer, Ack(b"", 4, ACCEPTED))]
-    return [Welcome(INSTANCE)]
-
-
-class Watcher:
-    """Holds every effect against what was before it."""
-
-    def __init__(self, play: Play) -> None:
-        self.play = play
-        self.accepted: set[tuple[int, str]] = set()
-        self.aggregator = ""
-        self.said_examples = False
-
-    def watch(self, effects: list[ev.Effect]) -> None:
-        if self.play.session.link.aggregator != self.aggregator:
-            self.aggregator = self.play.session.link.aggregator
-            self.accepted.clear()
-        if not self.play.session.link.connected:
-            self.said_examples = False
-        for effect in effects:
-            self._watch_work(effect)
-            if isinstance(effect, ev.Send):
-                self._watch_words(effect.message)
-
-    def _watch_work(self, effect: ev.Effect) -> None:
-        if isinstance(effect, ev.StartTraining):
-            assert effect.assignment.key not in self.accepted, "what was accepted is trained again"
-        if isinstance(effect, ev.KeepAccepted):
-            self.accepted.add((effect.update.round_number, effect.update.base))
-
-    def _watch_words(self, message: object) -> None:
-        if isinstance(message, ClientState):
-            self.said_examples = message.num_examples > 0
-        if isinstance(message, Offer):
-            assert self.said_examples, "an offer of a client that never said it has examples"
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.one_of(events, st.none()), st.sampled_from([0.0, 0.3, 6.0, 70.0])), max_size=40),
-    st.one_of(st.none(), updates),
-    st.booleans(),
-)
-def test_no_sequence_of_events_breaks_it_or_trains_what_was_accepted(
-    happened: list[tuple[ev.Event | None, float]], kept: ev.Update | None, begun: bool
-) -> None:
-    play = Play(disk=BASES, kept=kept)
-    watcher = Watcher(play)
-    watcher.watch(play.ready() if begun else [])
-    for event, pause in happened:
-        play.now += pause
-        for each in [event] if event is not None else hint_finished(play):
-            watcher.watch(play.hear(each))
-        watcher.watch(play.hear(ev.Ticked()))
-        if not play.session.over:
-            assert play.session.deadline() > play.now, "a deadline that is never met"
 
 
 def test_the_table_names_known_states_and_events_only() -> None:
