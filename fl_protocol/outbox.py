@@ -1,4 +1,4 @@
-"""What waits to be sent, what may be sent now, and what the broker has not acknowledged. Pure: no clock, no socket.
+"""What waits to be sent, what may be sent now, and what the broker has not acknowledged. No clock, no socket.
 
 Two lanes: a bulk message (a chunk of a model) leaves only when no normal one waits, and the last slot of the
 window is never its own, so that a heartbeat or an acknowledgement overtakes 45 MB. Order is kept within a lane.
