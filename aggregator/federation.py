@@ -14,7 +14,6 @@ from typing import Any
 from aggregator.admission import Offered, Standing
 from aggregator.announcing import round_state
 from aggregator.best import Course
-from aggregator.cohort import draw, draw_evaluators
 from aggregator.events import (
     Abandon,
     AdoptModel,
@@ -50,6 +49,7 @@ from aggregator.events import (
     UpdateArrived,
     UpdateRefused,
 )
+from aggregator.opening import at_hand, needed, open_round
 from aggregator.past import Past
 from aggregator.phase import ANNOUNCED_AS, OVER, Move, Phase, moves
 from aggregator.records import record_of
@@ -77,7 +77,6 @@ class Federation:
             self.course.add(record)
         self.present: dict[str, int] = {}
         self.round: Round | None = None
-        self._attempt = 1
         self._abandoned: Round | None = None
         self._held_over: dict[tuple[str, int], UpdateArrived] = {}
         self._refusals_between: dict[Refused, int] = {}
@@ -117,7 +116,7 @@ class Federation:
             unfinished.number, unfinished.attempt, frozenset(unfinished.cohort), unfinished.base,
             unfinished.quorum, self.config.grace_s, self.config.deadline_s, now,
         )  # fmt: skip
-        self._attempt, self._opened_first = unfinished.attempt, now
+        self._opened_first = now
         for update in unfinished.accepted:
             self.round.accept(update, now)
         if unfinished.digest is not None:
@@ -289,7 +288,7 @@ class Federation:
     def _advance(self, now: float) -> list[Effect]:
         """Open a round if there can be one; end the open one if its rule says so."""
         if self.phase is Phase.WAITING:
-            can_open = len(self._at_hand) >= self.needed and not self.wishes.paused
+            can_open = len(at_hand(self.present, self._abandoned)) >= self.needed and not self.wishes.paused
             return self._open(now) if can_open else []
         if self.phase is not Phase.OPEN or self.round is None:
             return []
@@ -300,47 +299,25 @@ class Federation:
 
     @property
     def needed(self) -> int:
-        """Clients that must be here before a round can open: so many that its cohort can be a quorum."""
-        return max(self.config.min_clients, self.config.cohort.whole_for(self.config.quorum.count or 1))
-
-    @property
-    def _at_hand(self) -> set[str]:
-        """Those who are here, and those whose update an abandoned attempt left us."""
-        return {*self.present, *(self._abandoned.accepted if self._abandoned else ())}
+        """Clients that must be here before a round can open."""
+        return needed(self.config)
 
     def _open(self, now: float) -> list[Effect]:
-        number = self.rounds_done + 1
-        carried = self._abandoned.folded if self._abandoned else ()
-        size = self.config.cohort.of(len(self._at_hand))
-        cohort = draw(
-            self.present, size, seed=self.config.seed, round_number=number, attempt=self._attempt,
-            keep=[update.client_id for update in carried if not update.staleness], sampling=self.config.sampling,
-            losses=self.past.losses,
+        opened = open_round(
+            self.config, self.past, self.base, self.present, now, before=self._abandoned,
+            refusals=self._refusals_between,
         )  # fmt: skip
-        refusals = self._abandoned.refusals if self._abandoned else self._refusals_between
+        self.round, self.phase = opened, Phase.OPEN
         self._abandoned, self._refusals_between = None, {}
-        self.round = Round(
-            number, self._attempt, cohort, self.base, self.config.quorum.of(len(cohort)), self.config.grace_s,
-            self.config.deadline_s, now, refusals=refusals, evaluators=self._evaluators(cohort),
-        )  # fmt: skip
         if self._opened_first is None:
             self._opened_first = now
-        for update in carried:
-            self.round.accept(update, now)
-        self.phase = Phase.OPEN
-        kept = KeepRound(number, self._attempt, tuple(sorted(cohort)), self.base, self.round.quorum)
+        cohort = tuple(sorted(opened.cohort))
+        kept = KeepRound(opened.number, opened.attempt, cohort, self.base, opened.quorum)
         effects: list[Effect] = [kept, self._announcement()]
         held, self._held_over = self._held_over, {}
         for event in held.values():
             effects += self._update_arrived(event, now)
         return [*effects, *self._advance(now)]
-
-    def _evaluators(self, cohort: frozenset[str]) -> frozenset[str] | None:
-        if self.config.eval_cohort is None:
-            return None
-        size = min(self.config.eval_cohort.of(len(self.present)), messages.MAX_EVALUATORS)
-        number = self.rounds_done + 1
-        return draw_evaluators(self.present, cohort, size, seed=self.config.seed, round_number=number)
 
     def _aggregate(self) -> list[Effect]:
         assert self.round is not None
@@ -366,7 +343,6 @@ class Federation:
         held = len(self.round.folded)
         told = Abandon(number, attempt, held, self.round.quorum, again)
         if again:
-            self._attempt = attempt + 1
             self._abandoned, self.round, self.phase = self.round, None, Phase.WAITING
             if self.wishes.stopping:
                 return [told, *self._stop()]
@@ -391,7 +367,7 @@ class Federation:
         self.past.add(record)
         if self.course.verdict and self.rounds_done < self.config.rounds:
             record["ended_early"] = self.course.verdict
-        self.round, self._attempt, self._opened_first = None, 1, None
+        self.round, self._opened_first = None, None
         self.phase = Phase.WAITING
         return [KeepRecord(record), *([KeepBest(better)] if better else [])]
 

@@ -14,7 +14,6 @@ import queue
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
@@ -24,21 +23,22 @@ from aggregator.commands import ASKED, acceptable
 from aggregator.federation import Federation
 from aggregator.global_models import Folded, GlobalModels
 from aggregator.intake import Intake
+from aggregator.narration import current_round, failure, told
 from aggregator.phase import Phase
 from aggregator.publisher import Publisher
 from aggregator.receiving import Receiving
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
+from aggregator.scoring import Scoring
 from aggregator.station import Station
 from aggregator.stragglers import Stragglers, advice
 from aggregator.strategy import Strategy
 from fl_protocol import messages as msg
-from fl_protocol.errors import ConfigError, HilumError, QuorumNotMet
+from fl_protocol.errors import ConfigError, HilumError
 from fl_protocol.tensors import Manifest, chunk_bytes_for
 from fl_protocol.topics import Topic
 from fl_protocol.transport import Connected
-from fl_tasks.jobs import DataOptions, Evaluate, Evaluated, Failed, Reply
-from fl_tasks.process import TaskProcess
+from fl_tasks.jobs import Evaluated, Failed, Reply
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +49,6 @@ FAREWELL_S = 10.0
 REFRESH_S = 2.0
 """How far what is retained of the round may lag behind it: short rounds cost no message, long ones are seen to fill."""
 REMIND_S = 300.0
-
-
-@dataclass(frozen=True)
-class Scoring:
-    """Central evaluation: a process that scores models, and the data it scores them on."""
-
-    tasks: TaskProcess
-    data: DataOptions
 
 
 class Server:
@@ -83,7 +75,6 @@ class Server:
         self.recording = Recording(run, self.view, federation.config.best_by, counted)
         self._stragglers = Stragglers()
         self._events: deque[ev.Event] = deque()
-        self._evaluating = 0
         self._refresh_at = 0.0
         self.watcher: Callable[[Server], None] = lambda _server: None
         """Looks at us now and then, in our own thread."""
@@ -136,8 +127,7 @@ class Server:
     @property
     def round_number(self) -> int:
         """The round under way, or the last one."""
-        current = self.federation.round
-        return current.number if current else self.federation.rounds_done
+        return current_round(self.federation)
 
     def step(self) -> None:
         """Take one item from the queue, or let time pass."""
@@ -319,23 +309,16 @@ class Server:
                 )
                 together = [each for each in effects[at:kept] if isinstance(each, ev.KeepUpdate)]
                 self.run_dir.journal.keep_updates(together)
-            PERFORM[type(effect)](self, effect)
+            if news := told(effect, self.federation):
+                self.view.show(news)
+            if perform := PERFORM.get(type(effect)):
+                perform(self, effect)
 
     def _keep_round(self, effect: ev.KeepRound) -> None:
         self.station.round_begins()
         self.run_dir.journal.keep_round(effect, datetime.now(timezone.utc).isoformat(timespec="milliseconds"))
-        rounds = self.federation.config.rounds
-        self.view.show(seen.RoundOpened(effect.number, rounds, effect.cohort, effect.attempt, effect.quorum))
-
-    def _keep_update(self, effect: ev.KeepUpdate) -> None:
-        it = effect.update
-        self.view.show(seen.UpdateAccepted(it.client_id, effect.round_number, it.num_examples, it.staleness))
 
     def _answer(self, effect: ev.Answer) -> None:
-        if effect.verdict == msg.LATE:
-            self.view.show(seen.UpdateLate(effect.client_id, self.round_number))
-        elif effect.verdict == msg.REJECTED:
-            self.view.show(seen.UpdateRejected(effect.client_id, self.round_number, effect.reason))
         self.receiving.answer(effect)
 
     def _perform_announce(self, effect: ev.Announce) -> None:
@@ -350,7 +333,6 @@ class Server:
     def _aggregate(self, effect: ev.Aggregate) -> None:
         self.run_dir.journal.close_round(effect.round_number)
         self.recording.folding(effect)
-        self.view.show(seen.AggregationStarted(effect.round_number, len(effect.updates)))
         accepted = {(update.client_id, update.transfer) for update in effect.updates}
         for client_id, transfer, round_number in self.receiving.intake.open_transfers():
             too_old = round_number + self.federation.config.max_staleness <= effect.round_number
@@ -371,20 +353,19 @@ class Server:
         if self.scoring is None:
             self.happened(ev.Evaluated(effect.round_number, None))
             return
-        self._evaluating = effect.round_number
-        model = str(self.run_dir.model_path(effect.digest))
-        self.scoring.tasks.submit(Evaluate(self.scoring.data, model, detail=True))
+        self.scoring.begin(effect.round_number, self.run_dir.model_path(effect.digest))
 
     def _on_reply(self, reply: Reply) -> None:
-        if not self._evaluating:
+        scored = self.scoring.round_number if self.scoring else 0
+        if not scored:
             return  # of a run before this one
         if isinstance(reply, Evaluated):
-            self.view.show(seen.Evaluated(self._evaluating, reply.metrics))
-            self.happened(ev.Evaluated(self._evaluating, self.recording.scores(self._evaluating, reply)))
+            self.view.show(seen.Evaluated(scored, reply.metrics))
+            self.happened(ev.Evaluated(scored, self.recording.scores(scored, reply)))
         elif isinstance(reply, Failed):
             self.view.show(seen.Warned(f"central evaluation failed ({reply.kind}): {reply.message}"))
             if reply.request == "Evaluate":
-                self.happened(ev.Evaluated(self._evaluating, None))
+                self.happened(ev.Evaluated(scored, None))
 
     def _keep_record(self, effect: ev.KeepRecord) -> None:
         self.recording.holdings = self.station.membership.holdings()
@@ -396,19 +377,8 @@ class Server:
     def _keep_best(self, effect: ev.KeepBest) -> None:
         self.recording.keep_best(effect.best)
 
-    def _abandon(self, effect: ev.Abandon) -> None:
-        then = "trying again" if effect.again else "no retries left"
-        self.view.show(
-            seen.Warned(
-                f"round {effect.round_number}, attempt {effect.attempt} abandoned: {effect.accepted} updates of the "
-                f"{effect.quorum} needed; {then}"
-            )
-        )
-
     def _finish(self, effect: ev.Finish) -> None:
         self.finished = True
-        if effect.reason:
-            self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
     def _stop(self, effect: ev.Stop) -> None:
         self.stopped = True
@@ -418,7 +388,7 @@ class Server:
         self.station.bulletin.begin(self.run_dir.path, self.run_dir.journal.record)
 
     def _fail(self, effect: ev.Fail) -> None:
-        self.ended = QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
+        self.ended = failure(effect)
 
     # --- the end ------------------------------------------------------------------------------------------------
 
@@ -438,7 +408,6 @@ class Server:
 
 PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {
     ev.KeepRound: Server._keep_round,
-    ev.KeepUpdate: Server._keep_update,
     ev.Answer: Server._answer,
     ev.Announce: Server._perform_announce,
     ev.Aggregate: Server._aggregate,
@@ -446,10 +415,9 @@ PERFORM: dict[type[Any], Callable[[Server, Any], None]] = {
     ev.Evaluate: Server._evaluate,
     ev.KeepRecord: Server._keep_record,
     ev.KeepBest: Server._keep_best,
-    ev.Abandon: Server._abandon,
     ev.KeepRounds: Server._keep_rounds,
     ev.Finish: Server._finish,
     ev.Stop: Server._stop,
     ev.Fail: Server._fail,
 }
-"""Every effect and the method that performs it."""
+"""Effects and the methods that perform them. What is not listed is kept (KeepUpdate, above) or told (Abandon) alone."""

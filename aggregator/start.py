@@ -22,7 +22,8 @@ from aggregator.federation import Federation
 from aggregator.metrics_page import MetricsPage
 from aggregator.restoring import make_whole
 from aggregator.rundir import BEST, GLOBAL, RunDirectory
-from aggregator.server import INBOX_FRAMES, Scoring, Server
+from aggregator.scoring import Scoring
+from aggregator.server import INBOX_FRAMES, Server
 from aggregator.station import Station
 from aggregator.strategy import Strategy
 from aggregator.tensorboard import EventFiles

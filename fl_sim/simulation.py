@@ -19,6 +19,7 @@ from aggregator import events as ev
 from aggregator.federation import Federation
 from aggregator.folding import fold
 from aggregator.global_models import facts_of
+from aggregator.narration import failure, told
 from aggregator.pieces import SpooledUpdate
 from aggregator.recording import Recording
 from aggregator.rundir import RunDirectory
@@ -153,44 +154,40 @@ class Simulation:
         pending = deque(effects)
         while pending:
             effect = pending.popleft()
-            event = PERFORM[type(effect)](self, effect)
+            if (news := told(effect, self.federation)) and self._is_worth_saying(effect):
+                self.view.show(news)
+            perform = PERFORM.get(type(effect))
+            event = perform(self, effect) if perform else None
             if event is not None:
                 pending.extend(self.world.tell(event))
+
+    def _is_worth_saying(self, effect: Effect) -> bool:
+        """Of many clients nobody reads what each has sent."""
+        current = self.federation.round
+        return not isinstance(effect, ev.KeepUpdate) or (
+            current is not None and len(current.cohort) <= SPEAKS_UP_TO
+        )
 
     def _keep_round(self, effect: ev.KeepRound) -> None:
         at = EPOCH + timedelta(seconds=self.world.now)
         self.run_dir.journal.keep_round(effect, at.isoformat(timespec="milliseconds"))
-        rounds = self.federation.config.rounds
-        self.view.show(seen.RoundOpened(effect.number, rounds, effect.cohort, effect.attempt, effect.quorum))
 
     def _keep_update(self, effect: ev.KeepUpdate) -> None:
-        update, current = effect.update, self.federation.round
+        update = effect.update
         file = self._files.get((update.client_id, update.transfer))
         if file is not None:
             self._kept(update.client_id).accept(effect.round_number - update.staleness, file)
-        if current is not None and len(current.cohort) <= SPEAKS_UP_TO:
-            self.view.show(seen.UpdateAccepted(update.client_id, effect.round_number, update.num_examples))
 
     def _answer(self, effect: ev.Answer) -> None:
-        if effect.verdict == msg.ACCEPTED:
-            return
-        number = self.federation.round.number if self.federation.round else self.federation.rounds_done
-        if effect.verdict == msg.LATE:
-            self.view.show(seen.UpdateLate(effect.client_id, number))
-        else:
-            self.view.show(seen.UpdateRejected(effect.client_id, number, effect.reason))
-        self._discard(effect.client_id, effect.transfer)
+        if effect.verdict != msg.ACCEPTED:
+            self._discard(effect.client_id, effect.transfer)
 
     def _discard(self, client_id: str, transfer: str) -> None:
         path = self._files.pop((client_id, transfer), None)
         if path is not None:
             path.unlink(missing_ok=True)
 
-    def _announce(self, effect: ev.Announce) -> None:
-        """The world has told its clients."""
-
     def _aggregate(self, effect: ev.Aggregate) -> ev.Event:
-        self.view.show(seen.AggregationStarted(effect.round_number, len(effect.updates)))
         base = self.run_dir.model(effect.base)
         updates = [
             SpooledUpdate(payload_alone(self._files[update.client_id, update.transfer]), facts_of(update))
@@ -239,23 +236,12 @@ class Simulation:
         known: dict[str, Any] = self.run_dir.journal.get("world") or {}
         return {number: state for number, state in known.items() if not rounds or int(number) in rounds}
 
-    def _abandon(self, effect: ev.Abandon) -> None:
-        then = "trying again" if effect.again else "no retries left"
-        self.view.show(
-            seen.Warned(
-                f"round {effect.round_number}, attempt {effect.attempt} abandoned: {effect.accepted} updates of the "
-                f"{effect.quorum} needed; {then}"
-            )
-        )
-
     def _finish(self, effect: ev.Finish) -> None:
         self._over = True
-        if effect.reason:
-            self.view.show(seen.EndedEarly(self.federation.rounds_done, effect.reason))
 
     def _fail(self, effect: ev.Fail) -> None:
         self.recording.report()
-        raise QuorumNotMet(f"{effect.reason}; the same command goes on with the next round")
+        raise failure(effect)
 
 
 def payload_alone(path: Path) -> Path:
@@ -275,14 +261,12 @@ PERFORM: dict[type[Any], Callable[[Simulation, Any], ev.Event | None]] = {
     ev.KeepRound: Simulation._keep_round,
     ev.KeepUpdate: Simulation._keep_update,
     ev.Answer: Simulation._answer,
-    ev.Announce: Simulation._announce,
     ev.Aggregate: Simulation._aggregate,
     ev.AdoptModel: Simulation._adopt,
     ev.Evaluate: Simulation._evaluate,
     ev.KeepRecord: Simulation._keep_record,
     ev.KeepBest: Simulation._keep_best,
-    ev.Abandon: Simulation._abandon,
     ev.Finish: Simulation._finish,
     ev.Fail: Simulation._fail,
 }
-"""Every effect and the method that performs it."""
+"""Effects and the methods that perform them. The world itself announces; of Abandon there is only something to say."""
