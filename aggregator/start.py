@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import queue
 import secrets
 import sqlite3
@@ -19,6 +18,7 @@ from aggregator import console as seen
 from aggregator.claim import on_duty
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
+from aggregator.first_model import first_model
 from aggregator.metrics_page import MetricsPage
 from aggregator.restoring import make_whole
 from aggregator.rundir import BEST, GLOBAL, RunDirectory
@@ -29,11 +29,10 @@ from aggregator.strategy import Strategy
 from aggregator.tensorboard import EventFiles
 from fl_protocol.bounds import MOST
 from fl_protocol.errors import ConfigError, HilumError
-from fl_protocol.modelfile import DIGEST_KEY, FULL_DISK, read_header, with_control, write
-from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
+from fl_protocol.modelfile import FULL_DISK
 from fl_protocol.transport import BrokerOptions
 from fl_tasks.folder import is_phantoms
-from fl_tasks.jobs import DATA, DISK, EVAL, DataOptions, Failed, Initialise, Initialised, Reply
+from fl_tasks.jobs import EVAL, DataOptions, Failed, Initialise, Initialised, Reply
 from fl_tasks.process import TaskProcess
 
 INITIALISE_S = 600.0
@@ -87,8 +86,8 @@ def prepared(
     deliver = _Switch(replies)
     tasks = TaskProcess(device=settings.device, plugin=settings.plugin, deliver=deliver)
     try:
-        reply = partial(_reply, replies, lambda: station.stop_requested)
-        base = _base_model(settings, folder, tasks, reply, station.view)
+        ask = partial(_asked, tasks, replies, lambda: station.stop_requested)
+        base = _base_model(settings, folder, ask, station.view)
         server = _server(settings, station, folder, base, tasks, more)
         deliver.to = station.inbox
         try:
@@ -193,8 +192,7 @@ def how_to_go_on(federation: Federation) -> str:
 
 
 def _base_model(
-    settings: RunSettings, folder: RunDirectory, tasks: TaskProcess, reply_to_it: Callable[[], Initialised | Failed],
-    view: seen.View,
+    settings: RunSettings, folder: RunDirectory, ask: Callable[[Initialise], Initialised | Failed], view: seen.View
 ) -> str:  # fmt: skip
     """The digest of the model that the run goes on from; the first time, made from the seed or from --init."""
     config = settings.config
@@ -209,23 +207,13 @@ def _base_model(
     base = folder.journal.get("base")
     if isinstance(base, str):
         return base
-    draft = folder.models / f".initial.{os.getpid()}.tmp"
-    tasks.submit(
-        Initialise(config.task, config.model, config.image_size, config.seed, settings.init, str(draft))
-    )
-    reply = reply_to_it()
-    try:
-        if isinstance(reply, Failed):
-            raise ConfigError(reply.message) if reply.kind in (DATA, DISK) else HilumError(reply.message)
-        digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder.publish_global(digest)
-    folder.begin(identity, digest)
-    return digest
+    return first_model(folder, config, settings.init, ask)
 
 
-def _reply(inbox: queue.Queue[Any], given_up: Callable[[], bool]) -> Initialised | Failed:
+def _asked(
+    tasks: TaskProcess, inbox: queue.Queue[Any], given_up: Callable[[], bool], request: Initialise
+) -> Initialised | Failed:
+    tasks.submit(request)
     until = time.monotonic() + INITIALISE_S
     while (left := until - time.monotonic()) > 0:
         if given_up():
@@ -237,24 +225,6 @@ def _reply(inbox: queue.Queue[Any], given_up: Callable[[], bool]) -> Initialised
         if isinstance(item, Initialised | Failed):
             return item
     raise HilumError(f"the first model was not ready within {INITIALISE_S:g} s")
-
-
-def _name_model(folder: RunDirectory, draft: Path, *, control_variates: bool) -> str:
-    """Copy the task's file to its digest's name, with the digest and the round in its metadata.
-
-    With control variates (SCAFFOLD) the server's, all zeros, stands behind it: every model of a run has one layout.
-    """
-    model = read_header(draft)
-    if not model.size:
-        raise ConfigError("the first model has no tensors")
-    if control_variates:
-        tensors, pieces = with_control(model)
-        write(draft, tensors, model.metadata, pieces, durable=False)
-        model = read_header(draft)
-    digest = model.manifest(MODEL, MAX_CHUNK_BYTES).digest
-    metadata = model.metadata | {DIGEST_KEY: digest, "round": "0"}
-    write(folder.model_path(digest), model.tensors, metadata, model.pieces())
-    return digest
 
 
 def _serve(server: Server, broker: BrokerOptions, connect_timeout_s: float) -> None:

@@ -23,7 +23,6 @@ import queue
 import random
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -47,6 +46,7 @@ from fl_protocol.network import (
     Will,
 )
 from fl_protocol.outbox import MAX_WINDOW, Outbox, Outgoing
+from fl_protocol.subscriptions import Subscriptions
 from fl_protocol.topics import parse
 from fl_protocol.waiting import Waiting
 
@@ -61,8 +61,6 @@ CONNACK_TIMEOUT_S = 10.0
 FIRST_DELAY_S, LAST_DELAY_S = 0.5, 30.0
 STABLE_S = 10.0
 TICK_S = 1.0
-FILTERS_A_PACKET = 8
-"""As many as every broker takes in one SUBSCRIBE (AWS IoT Core's quota)."""
 
 
 class MqttTransport:
@@ -77,8 +75,7 @@ class MqttTransport:
         self._deliver = deliver
         self._tls = tls_context(options)
         self._outbox = Outbox(options.keepalive_s)
-        self._filters: dict[str, None] = {}
-        self._changes: deque[tuple[bool, tuple[str, ...]]] = deque()
+        self._subscriptions = Subscriptions()
         self._protocol = V5
         self._ever_connected = False
         self._number = 0
@@ -108,12 +105,12 @@ class MqttTransport:
 
     def subscribe(self, filters: Sequence[str]) -> None:
         """Subscribe at QoS 1, now and after every reconnect."""
-        self._changes.append((True, tuple(filters)))
+        self._subscriptions.change(filters, wanted=True)
         self._waiting.ring()
 
     def unsubscribe(self, filters: Sequence[str]) -> None:
         """Undo ``subscribe``. Messages already on their way may still be delivered."""
-        self._changes.append((False, tuple(filters)))
+        self._subscriptions.change(filters, wanted=False)
         self._waiting.ring()
 
     def backlog(self) -> int:
@@ -240,7 +237,7 @@ class MqttTransport:
         while client.socket() is not None:
             if link.connected_at is not None:
                 ready = ready or self._begin(link)
-                self._apply_changes(client)
+                self._subscriptions.apply(client)
                 self._pump(client)
             if self._closing() and self._leave(link):
                 return
@@ -261,7 +258,7 @@ class MqttTransport:
         held = pending() > 0
         readable, writable = self._waiting.wait(
             0.0 if held else timeout_s,
-            lambda: bool(self._changes) or self._outbox.waiting(),
+            lambda: self._subscriptions.changed or self._outbox.waiting(),
             client.want_write(),
         )
         if writable:
@@ -279,37 +276,15 @@ class MqttTransport:
         self._ever_connected = True
         self._reported.clear()
         self._outbox.connected(receive_maximum, keepalive_s, self._max_packet is not None)
-        self._collect_changes()
-        _subscribe(link.client, self._filters)
+        self._subscriptions.renew(link.client)
         version = "5" if self._protocol is V5 else "3.1.1"
         self._emit(Connected(version, self._max_packet, _limits(announced), self._number))
         return True
 
-    def _collect_changes(self) -> list[tuple[bool, tuple[str, ...]]]:
-        changes = []
-        while self._changes:
-            adding, filters = change = self._changes.popleft()
-            for each in filters:
-                if adding:
-                    self._filters[each] = None
-                else:
-                    self._filters.pop(each, None)
-            changes.append(change)
-        return changes
-
-    def _apply_changes(self, client: Client) -> None:
-        if not self._changes:
-            return
-        for adding, filters in self._collect_changes():
-            if adding:
-                _subscribe(client, filters)
-            elif filters:
-                client.unsubscribe(list(filters))
-
     def _pump(self, client: Client) -> None:
         """Hand paho what the window allows; it writes to the socket at once, in this thread."""
         while client.socket() is not None and (message := self._outbox.take()) is not None:
-            self._apply_changes(client)  # the owner may have subscribed just before it published
+            self._subscriptions.apply(client)  # the owner may have subscribed just before it published
             payload = self._payload(message)
             if payload is None:
                 self._outbox.dropped()
@@ -386,12 +361,6 @@ def _limits(announced: Any) -> Limits:
         getattr(announced, "ReceiveMaximum", None), bool(getattr(announced, "RetainAvailable", 1)),
         int(getattr(announced, "MaximumQoS", 2)), bool(getattr(announced, "WildcardSubscriptionAvailable", 1)),
     )  # fmt: skip
-
-
-def _subscribe(client: Client, filters: Sequence[str] | dict[str, None]) -> None:
-    wanted = [(each, 1) for each in filters]
-    for at in range(0, len(wanted), FILTERS_A_PACKET):
-        client.subscribe(wanted[at : at + FILTERS_A_PACKET])
 
 
 def probe(options: BrokerOptions, timeout_s: float = 5.0) -> Connected:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +12,11 @@ from typing import Any
 from aggregator import console as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
+from aggregator.first_model import first_model
 from aggregator.report_parts import FILE_NAME as PARTS_FILE
 from aggregator.report_parts import parts_json
 from aggregator.rundir import RunDirectory
-from aggregator.start import _name_model, finished, how_to_go_on
+from aggregator.start import finished, how_to_go_on
 from aggregator.strategy import Strategy
 from aggregator.tensorboard import EventFiles
 from fl_protocol.errors import ConfigError
@@ -97,7 +97,7 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
     ``clients`` takes part in place of those that the data are dealt out to.
     """
     with run_directory(settings) as folder:
-        base = first_model(folder, settings.config, settings.init, engine)
+        base = base_model(folder, settings.config, settings.init, engine)
         who = clients or dealt(settings.options, engine, view)
         folder.write_json(
             "config.json", settings.effective | {"clock": {"value": "virtual", "source": "fl-sim"}}
@@ -146,25 +146,19 @@ def run_directory(settings: SimSettings) -> Iterator[RunDirectory]:
         folder.close()
 
 
-def first_model(folder: RunDirectory, config: FederationConfig, init: str | None, engine: Engine) -> str:
+def base_model(folder: RunDirectory, config: FederationConfig, init: str | None, engine: Engine) -> str:
     """The digest of the model the run goes on from; made from the seed, or from ``init``, the first time."""
     records = folder.journal.records()
     if folder.journal.get("base") is not None:
         base = str(records[-1]["model_sha256"] if records else folder.journal.get("base"))
         folder.model(base)
         return base
-    draft = folder.models / f".initial.{os.getpid()}.tmp"
-    request = jobs.Initialise(config.task, config.model, config.image_size, config.seed, init, str(draft))
-    key = str(draft)
-    engine.begin(key, request)
-    try:
-        answered(engine.result(key))
-        digest = _name_model(folder, draft, control_variates=config.plan.control_variates)
-    finally:
-        draft.unlink(missing_ok=True)
-    folder.publish_global(digest)
-    folder.begin(folder.journal.get("identity"), digest)
-    return digest
+
+    def ask(request: jobs.Initialise) -> jobs.Reply:
+        engine.begin(request.out, request)
+        return engine.result(request.out)
+
+    return first_model(folder, config, init, ask)
 
 
 def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients:

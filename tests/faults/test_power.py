@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from aggregator.first_model import name_model
 from aggregator.journal import Journal
-from aggregator.start import _name_model
 from tests.payloads import floats, model_file
 from tests.scenarios.test_crash import SIZE, Killed, Process, left_behind
 
@@ -72,7 +72,7 @@ class Life(Process):
         if base is None:
             draft = self.run.models / ".first.tmp"
             model_file(draft, {"w": floats(SIZE, 0)})
-            base = _name_model(self.run, draft, control_variates=False)
+            base = name_model(self.run, draft, control_variates=False)
             draft.unlink()
             self.run.publish_global(base)
             self.run.begin({}, base)
