@@ -175,13 +175,15 @@ def status(
     login: cl.LoginOptions,
 ) -> None:
     """Tell how a job stands, from what the broker keeps: also when the aggregator is away."""
-    from aggregator import status as view
+    from aggregator.status import as_json as keys_of
+    from aggregator.status import read_status
+    from aggregator.status_lines import show
 
-    found = view.read_status(login.at(broker), checked_name(job, "--job"))
+    found = read_status(login.at(broker), checked_name(job, "--job"))
     if as_json:
-        print(json.dumps(view.as_json(found), indent=1))
+        print(json.dumps(keys_of(found), indent=1))
     else:
-        view.show(found, sys.stdout)
+        show(found, sys.stdout)
 
 
 @app.command()

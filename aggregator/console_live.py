@@ -14,7 +14,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from aggregator import console as c
+from aggregator import notices as seen
+from aggregator.console_lines import Refusals, count, line_of
 from fl_protocol.console import LiveArea, bar, clean, metric_words, numbers, part, seconds, share, sparkline
 
 MOST_ROWS = 12
@@ -63,7 +64,7 @@ class Scene:
         return replace(self, clients={**self.clients, client_id: doing})
 
 
-def fold(scene: Scene, event: c.Event) -> Scene:
+def fold(scene: Scene, event: seen.Event) -> Scene:
     """The scene after ``event``; an event that has no place in it changes nothing."""
     if type(event) in _FOLDS:
         return _FOLDS[type(event)](scene, event)
@@ -72,7 +73,7 @@ def fold(scene: Scene, event: c.Event) -> Scene:
     return scene
 
 
-def _opened(scene: Scene, event: c.RoundOpened) -> Scene:
+def _opened(scene: Scene, event: seen.RoundOpened) -> Scene:
     again = f", attempt {event.attempt}" if event.attempt > 1 else ""
     return replace(
         scene, head=f"round {event.round_number} of {event.rounds}{again}",
@@ -81,31 +82,31 @@ def _opened(scene: Scene, event: c.RoundOpened) -> Scene:
 
 
 _FOLDS: dict[type[Any], Callable[[Scene, Any], Scene]] = {
-    c.WaitedForClients: lambda s, e: replace(
+    seen.WaitedForClients: lambda s, e: replace(
         s, head=f"waiting for clients: {e.present} of {e.needed}", note="", clients={}
     ),
-    c.WaitedForOperator: lambda s, e: replace(s, head="waiting for an operator", note=e.why, clients={}),
-    c.Resumed: lambda s, e: replace(
+    seen.WaitedForOperator: lambda s, e: replace(s, head="waiting for an operator", note=e.why, clients={}),
+    seen.Resumed: lambda s, e: replace(
         s, head=f"resumed at round {e.round_number}", note=f"{e.held} updates kept"
     ),
-    c.RoundOpened: _opened,
-    c.AggregationStarted: lambda s, e: replace(s, note=f"aggregating {e.accepted} updates"),
-    c.Evaluated: lambda s, e: replace(s, note=metric_words(e.metrics, 3)),
-    c.ConnectionLost: lambda s, _: replace(s, note="no connection to the broker, trying again"),
-    c.ConnectionRestored: lambda s, _: replace(s, note=""),
-    c.RoundEnded: lambda s, e: replace(s, note="ended", history=_longer(s.history, e.record)),
+    seen.RoundOpened: _opened,
+    seen.AggregationStarted: lambda s, e: replace(s, note=f"aggregating {e.accepted} updates"),
+    seen.Evaluated: lambda s, e: replace(s, note=metric_words(e.metrics, 3)),
+    seen.ConnectionLost: lambda s, _: replace(s, note="no connection to the broker, trying again"),
+    seen.ConnectionRestored: lambda s, _: replace(s, note=""),
+    seen.RoundEnded: lambda s, e: replace(s, note="ended", history=_longer(s.history, e.record)),
 }
 
 _DOINGS: dict[type[Any], Callable[[Any], Doing]] = {
-    c.TrainingAdvanced: lambda e: Doing(
+    seen.TrainingAdvanced: lambda e: Doing(
         "training", share(e.fraction), "" if e.loss is None else f"loss {clean(e.loss)}"
     ),
-    c.UploadAdvanced: lambda e: Doing("uploading", part(e.held, e.total), f"{e.held} of {e.total} chunks"),
-    c.UpdateAccepted: lambda e: Doing("accepted", 1.0, f"{e.num_examples:,} examples"),
-    c.UpdateRejected: lambda e: Doing("rejected", None, clean(e.reason, 60)),
-    c.ClientDeclined: lambda e: Doing("declined", None, clean(e.reason, 60)),
-    c.UpdateLate: lambda _: Doing("late"),
-    c.ClientLeft: lambda e: Doing(clean(e.how, 12)),
+    seen.UploadAdvanced: lambda e: Doing("uploading", part(e.held, e.total), f"{e.held} of {e.total} chunks"),
+    seen.UpdateAccepted: lambda e: Doing("accepted", 1.0, f"{e.num_examples:,} examples"),
+    seen.UpdateRejected: lambda e: Doing("rejected", None, clean(e.reason, 60)),
+    seen.ClientDeclined: lambda e: Doing("declined", None, clean(e.reason, 60)),
+    seen.UpdateLate: lambda _: Doing("late"),
+    seen.ClientLeft: lambda e: Doing(clean(e.how, 12)),
 }
 
 
@@ -163,24 +164,27 @@ def _metric_table(history: Mapping[str, Course]) -> Table:
     return table
 
 
-def lasting(event: c.Event) -> Text | None:
+def lasting(event: seen.Event) -> Text | None:
     """The line that stays above the live area, for events worth keeping."""
     if isinstance(event, _ALARMS):
-        return Text.assemble(("! ", "red"), c.line_of(event))
-    if isinstance(event, c.Resumed | c.ConnectionRestored | c.CommandTaken | c.WaitedForOperator | c.Stopped):
-        return Text(c.line_of(event), "dim")
+        return Text.assemble(("! ", "red"), line_of(event))
+    if isinstance(
+        event,
+        seen.Resumed | seen.ConnectionRestored | seen.CommandTaken | seen.WaitedForOperator | seen.Stopped,
+    ):
+        return Text(line_of(event), "dim")
     return _LASTING[type(event)](event) if type(event) in _LASTING else None
 
 
-_ALARMS = (c.ClientRefused, c.UpdateRejected, c.Warned, c.ConnectionLost)
+_ALARMS = (seen.ClientRefused, seen.UpdateRejected, seen.Warned, seen.ConnectionLost)
 
 
-def _joined_text(event: c.ClientJoined) -> Text:
+def _joined_text(event: seen.ClientJoined) -> Text:
     more = f"  {event.num_examples:,} examples" * (event.num_examples > 0) + f"  {clean(event.device, 40)}"
     return Text.assemble(("+ ", "green"), clean(event.client_id, 64), (more.rstrip(), "dim"))
 
 
-def _finished_text(event: c.Finished) -> Text:
+def _finished_text(event: seen.Finished) -> Text:
     text = Text(f"done    {event.rounds} rounds", "bold green")
     for word, value in (("model   ", event.model), ("best    ", event.best), ("report  ", event.report)):
         text = Text.assemble(text, (f"\n{word}", "dim"), clean(value, 400)) if value else text
@@ -191,7 +195,7 @@ def _record_text(record: Mapping[str, Any]) -> Text:
     outcome = clean(record.get("outcome", "?"), 20)
     style = {"closed": "green", "closed_short": "yellow"}.get(outcome, "red")
     metrics = metric_words(record.get("metrics"), 2) or metric_words(record.get("client_metrics"), 2)
-    who = f"{c.count(record, 'accepted')} of {c.count(record, 'cohort')}"
+    who = f"{count(record, 'accepted')} of {count(record, 'cohort')}"
     return Text.assemble(
         (f"round {clean(record.get('round', '?'), 10):<4}", "bold"), (f" {outcome.replace('_', ' '):<13}", style),
         f" {who:<9}", (f" {seconds(record.get('duration_s')):>12}  ", "dim"), metrics,
@@ -199,18 +203,18 @@ def _record_text(record: Mapping[str, Any]) -> Text:
 
 
 _LASTING: dict[type[Any], Callable[[Any], Text]] = {
-    c.BrokerStarted: lambda e: Text.assemble(
+    seen.BrokerStarted: lambda e: Text.assemble(
         ("broker  ", "dim"), clean(e.address), (f"  {clean(e.kind)}", "dim")
     ),
-    c.JoinLine: lambda e: Text.assemble(("join    ", "dim"), (clean(e.command, 400), "bold")),
-    c.Noted: lambda e: Text(clean(e.text, 400)),
-    c.ClientJoined: _joined_text,
-    c.ClientLeft: lambda e: Text.assemble(
+    seen.JoinLine: lambda e: Text.assemble(("join    ", "dim"), (clean(e.command, 400), "bold")),
+    seen.Noted: lambda e: Text(clean(e.text, 400)),
+    seen.ClientJoined: _joined_text,
+    seen.ClientLeft: lambda e: Text.assemble(
         ("- ", "yellow"), clean(e.client_id, 64), (f"  {clean(e.how)}", "dim")
     ),
-    c.RoundEnded: lambda e: _record_text(e.record),
-    c.EndedEarly: lambda e: Text(clean(e.reason, 400), "yellow"),
-    c.Finished: _finished_text,
+    seen.RoundEnded: lambda e: _record_text(e.record),
+    seen.EndedEarly: lambda e: Text(clean(e.reason, 400), "yellow"),
+    seen.Finished: _finished_text,
 }
 
 
@@ -219,13 +223,13 @@ class LiveView:
 
     def __init__(self, stream: TextIO) -> None:
         self._scene = Scene()
-        self._refusals = c.Refusals()
+        self._refusals = Refusals()
         self._area = LiveArea(stream, lambda: draw(self._scene))
 
-    def show(self, event: c.Event) -> None:
+    def show(self, event: seen.Event) -> None:
         self._scene = fold(self._scene, event)
         line = None if self._refusals.silences(event) else lasting(event)
-        if isinstance(event, c.Finished | c.Stopped):
+        if isinstance(event, seen.Finished | seen.Stopped):
             self._area.close_with(line)
         elif line is not None:
             self._area.above(line)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.children import end_child, program, start_child
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.errors import ConfigError

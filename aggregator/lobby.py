@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.commands import rounds_of
 from aggregator.launching import checked_launch
 from aggregator.runs import Runs

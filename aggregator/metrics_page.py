@@ -16,7 +16,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.metrics import PHASES, Histogram, Live, Tally, edges_by_state
 from fl_protocol.errors import ConfigError
 

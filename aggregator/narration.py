@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.federation import Federation
 from fl_protocol import messages as msg
 from fl_protocol.errors import QuorumNotMet

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from aggregator import console as seen
 from aggregator import events as ev
 from aggregator import intake as up
+from aggregator import notices as seen
 from aggregator.federation import Federation
 from aggregator.folding import unfit
 from aggregator.intake import Intake

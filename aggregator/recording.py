@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.best import Best
 from aggregator.events import Aggregate
 from aggregator.report import write_report

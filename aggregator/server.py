@@ -17,8 +17,8 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Any
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.commands import ASKED, acceptable
 from aggregator.federation import Federation
 from aggregator.global_models import Folded, GlobalModels

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.dashboard_child import dashboard_beside
 from aggregator.invitation import join_line
 from aggregator.metrics_page import MetricsPage, WatchedView

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.claim import on_duty
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.bulletin import Bulletin
 from aggregator.commands import Desk
 from aggregator.membership import Membership, Outcome

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.claim import on_duty
 from aggregator.launching import LAUNCHABLE
 from aggregator.lobby import GoOn, Launch, Lobby, Order

@@ -20,9 +20,9 @@ from typing import Any
 
 from edge_client import events as ev
 from edge_client import notices
-from edge_client.console import View
 from edge_client.frames import chunk_frame, event_of
 from edge_client.kept import Kept
+from edge_client.notices import View
 from edge_client.session import Session
 from edge_client.site import Site
 from edge_client.store import Store, raise_unless_full

@@ -13,7 +13,8 @@ from typing import Any, TextIO
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from edge_client import console as c
+from edge_client import notices as seen
+from edge_client.console_lines import fraction_of, line_of, summary_words
 from fl_protocol.console import LiveArea, bar, clean, metric_words, sparkline
 
 LOSSES = 40
@@ -31,7 +32,7 @@ class Scene:
     losses: tuple[float, ...] = ()
 
 
-def fold(scene: Scene, event: c.Event) -> Scene:
+def fold(scene: Scene, event: seen.Event) -> Scene:
     """The scene after ``event``; an event that has no place in it changes nothing."""
     return _FOLDS[type(event)](scene, event) if type(event) in _FOLDS else scene
 
@@ -40,37 +41,39 @@ def _idle(scene: Scene, head: str, note: str = "") -> Scene:
     return replace(scene, head=head, doing="", fraction=None, note=note, losses=())
 
 
-def _trained(scene: Scene, event: c.TrainingAdvanced) -> Scene:
+def _trained(scene: Scene, event: seen.TrainingAdvanced) -> Scene:
     losses = scene.losses if event.loss is None else (*scene.losses, event.loss)[-LOSSES:]
     note = "" if event.loss is None else f"loss {clean(event.loss)}"
-    return replace(scene, doing="training", fraction=c.fraction_of(event), note=note, losses=losses)
+    return replace(scene, doing="training", fraction=fraction_of(event), note=note, losses=losses)
 
 
 _FOLDS: dict[type[Any], Callable[[Scene, Any], Scene]] = {
-    c.ConnectionTried: lambda s, e: _idle(
+    seen.ConnectionTried: lambda s, e: _idle(
         s, f"connecting to {e.address}", f"try {e.attempt}" if e.attempt > 1 else ""
     ),
-    c.Connected: lambda s, _: _idle(s, "connected, asking to join"),
-    c.Welcomed: lambda s, e: replace(_idle(s, "ready, waiting for a round"), who=f"{e.client_id} in {e.job}"),
-    c.RoundJoined: lambda s, e: _idle(
+    seen.Connected: lambda s, _: _idle(s, "connected, asking to join"),
+    seen.Welcomed: lambda s, e: replace(
+        _idle(s, "ready, waiting for a round"), who=f"{e.client_id} in {e.job}"
+    ),
+    seen.RoundJoined: lambda s, e: _idle(
         s, f"round {e.round_number} of {e.rounds}", f"{e.cohort_size} in the cohort"
     ),
-    c.FetchAdvanced: lambda s, e: replace(
-        s, doing="fetching", fraction=c.fraction_of(e), note=f"{e.held} of {e.total} blocks"
+    seen.FetchAdvanced: lambda s, e: replace(
+        s, doing="fetching", fraction=fraction_of(e), note=f"{e.held} of {e.total} blocks"
     ),
-    c.TrainingAdvanced: _trained,
-    c.UploadAdvanced: lambda s, e: replace(
-        s, doing="uploading", fraction=c.fraction_of(e), note=f"{e.held} of {e.total} chunks"
+    seen.TrainingAdvanced: _trained,
+    seen.UploadAdvanced: lambda s, e: replace(
+        s, doing="uploading", fraction=fraction_of(e), note=f"{e.held} of {e.total} chunks"
     ),
-    c.VerdictReceived: lambda s, e: replace(
+    seen.VerdictReceived: lambda s, e: replace(
         s, doing=e.verdict, fraction=None, note=e.reason or "waiting for the others"
     ),
-    c.RoundDeclined: lambda s, e: _idle(s, "ready, waiting for a round", e.reason),
-    c.WorkCancelled: lambda s, e: _idle(s, "ready, waiting for a round", e.reason),
-    c.RoundEnded: lambda s, _: _idle(s, "ready, waiting for a round"),
-    c.AggregatorLost: lambda s, _: _idle(s, "the aggregator is away", "this client waits for it"),
-    c.Disconnected: lambda s, e: replace(s, head="no connection to the broker", note=e.reason),
-    c.ReconnectPlanned: lambda s, e: replace(
+    seen.RoundDeclined: lambda s, e: _idle(s, "ready, waiting for a round", e.reason),
+    seen.WorkCancelled: lambda s, e: _idle(s, "ready, waiting for a round", e.reason),
+    seen.RoundEnded: lambda s, _: _idle(s, "ready, waiting for a round"),
+    seen.AggregatorLost: lambda s, _: _idle(s, "the aggregator is away", "this client waits for it"),
+    seen.Disconnected: lambda s, e: replace(s, head="no connection to the broker", note=e.reason),
+    seen.ReconnectPlanned: lambda s, e: replace(
         s, head="no connection to the broker", note=f"try {e.attempt} in {e.delay_s:.0f} s"
     ),
 }
@@ -92,12 +95,12 @@ def draw(scene: Scene) -> RenderableType:
     return Group(*rows)
 
 
-def lasting(event: c.Event) -> Text | None:
+def lasting(event: seen.Event) -> Text | None:
     """The line that stays above the live area, for events worth keeping."""
     return _LASTING[type(event)](event) if type(event) in _LASTING else None
 
 
-def _round_text(event: c.RoundEnded) -> Text:
+def _round_text(event: seen.RoundEnded) -> Text:
     style = {"closed": "green", "closed_short": "yellow"}.get(event.outcome, "red")
     return Text.assemble(
         (f"round {event.round_number:<4}", "bold"), (f" {clean(event.outcome, 20).replace('_', ' '):<13}", style),
@@ -105,16 +108,16 @@ def _round_text(event: c.RoundEnded) -> Text:
     )  # fmt: skip
 
 
-def _finished_text(event: c.Finished) -> Text:
+def _finished_text(event: seen.Finished) -> Text:
     text = Text.assemble(
         (f"done    {event.rounds} rounds", "bold green"), (f"  {clean(event.reason)}", "dim")
     )
     return Text.assemble(text, ("\nmodel   ", "dim"), clean(event.model, 400)) if event.model else text
 
 
-def _data_text(event: c.DataFound) -> Text:
+def _data_text(event: seen.DataFound) -> Text:
     text = Text.assemble(
-        ("data    ", "dim"), clean(event.folder), (f"  {c.summary_words(event.summary)}", "dim")
+        ("data    ", "dim"), clean(event.folder), (f"  {summary_words(event.summary)}", "dim")
     )
     for note in event.notes:
         text = Text.assemble(text, ("\n! ", "yellow"), clean(note, 300))
@@ -122,18 +125,25 @@ def _data_text(event: c.DataFound) -> Text:
 
 
 _LASTING: dict[type[Any], Callable[[Any], Text]] = {
-    c.Connected: lambda e: Text.assemble(
+    seen.Connected: lambda e: Text.assemble(
         ("broker  ", "dim"), clean(e.address), (f"  MQTT {clean(e.protocol)}", "dim")
     ),
-    c.Welcomed: lambda e: Text.assemble(
+    seen.Welcomed: lambda e: Text.assemble(
         ("joined  ", "dim"), (clean(e.job), "bold"), f" as {clean(e.client_id)}"
     ),
-    c.DataFound: _data_text,
-    c.RoundEnded: _round_text,
-    c.Finished: _finished_text,
+    seen.DataFound: _data_text,
+    seen.RoundEnded: _round_text,
+    seen.Finished: _finished_text,
     **dict.fromkeys(
-        (c.Refused, c.Disconnected, c.RoundDeclined, c.WorkCancelled, c.AggregatorLost, c.Warned),
-        lambda e: Text.assemble(("! ", "yellow"), c.line_of(e)),
+        (
+            seen.Refused,
+            seen.Disconnected,
+            seen.RoundDeclined,
+            seen.WorkCancelled,
+            seen.AggregatorLost,
+            seen.Warned,
+        ),
+        lambda e: Text.assemble(("! ", "yellow"), line_of(e)),
     ),
 }
 
@@ -145,10 +155,10 @@ class LiveView:
         self._scene = Scene()
         self._area = LiveArea(stream, lambda: draw(self._scene))
 
-    def show(self, event: c.Event) -> None:
+    def show(self, event: seen.Event) -> None:
         self._scene = fold(self._scene, event)
         line = lasting(event)
-        if isinstance(event, c.Finished):
+        if isinstance(event, seen.Finished):
             self._area.close_with(line)
         elif line is not None:
             self._area.above(line)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from fl_protocol.messages import DataSummary
 
@@ -150,3 +151,11 @@ Event = (
     | ModelScored | UploadAdvanced | VerdictReceived | RoundDeclined | RoundEnded | WorkCancelled | AggregatorLost | Disconnected
     | ReconnectPlanned | Finished | Warned
 )  # fmt: skip
+
+
+class View(Protocol):
+    """Where events go. ``close`` may be called more than once."""
+
+    def show(self, event: Event) -> None: ...
+
+    def close(self) -> None: ...

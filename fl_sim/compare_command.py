@@ -9,7 +9,8 @@ from typing import Annotated
 
 from aggregator import options as opt
 from aggregator.cohort import Share
-from aggregator.console import Finished, View, Warned, make_view
+from aggregator.console import make_view
+from aggregator.notices import Finished, View, Warned
 from aggregator.rule import Given, effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least

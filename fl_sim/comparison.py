@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.cohort import UNIFORMLY, Share
 from aggregator.strategies.registry import get_strategy
 from edge_client.kept import Kept

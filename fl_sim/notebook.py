@@ -19,7 +19,7 @@ from typing import Any
 from markupsafe import escape
 
 from aggregator.charts import Line
-from aggregator.console import RoundEnded, View, Warned
+from aggregator.notices import RoundEnded, View, Warned
 from aggregator.rundir import GLOBAL
 from fl_protocol.errors import ConfigError
 from fl_sim import compare_command, run_command

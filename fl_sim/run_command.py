@@ -11,7 +11,8 @@ from typing import Any
 
 from aggregator import options as opt
 from aggregator.cohort import Share
-from aggregator.console import View, make_view
+from aggregator.console import make_view
+from aggregator.notices import View
 from aggregator.rule import Given, effective, rule_of
 from aggregator.tensorboard import check_installed
 from fl_protocol import commandline as cl

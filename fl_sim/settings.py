@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.first_model import first_model

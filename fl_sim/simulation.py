@@ -14,8 +14,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.federation import Federation
 from aggregator.folding import fold
 from aggregator.global_models import facts_of

@@ -9,6 +9,7 @@ from typing import Any
 from aggregator import events as ev
 from aggregator.cohort import Share
 from aggregator.federation import Federation
+from aggregator.phase import Phase
 from aggregator.round import OpenRound, Update
 from fl_protocol.messages import Plan, transfer_id
 from tests.payloads import digest_of
@@ -63,6 +64,31 @@ def kinds(effects: Iterable[ev.Effect]) -> list[str]:
 
 def of_kind(effects: Iterable[ev.Effect], kind: type[Any]) -> list[Any]:
     return [effect for effect in effects if isinstance(effect, kind)]
+
+
+def opened(*clients: str, **changes: Any) -> Federation:
+    """A federation whose first round is open, with these clients in it."""
+    federation = Federation(rule(**{"min_clients": len(clients)} | changes), BASE)
+    federation.start(0.0)
+    for client in clients:
+        federation.handle(ev.ClientReady(client, 100), 0.0)
+    assert federation.phase is Phase.OPEN
+    return federation
+
+
+def answers(effects: list[ev.Effect]) -> list[tuple[str, str, str]]:
+    return [(each.client_id, each.verdict, each.reason) for each in of_kind(effects, ev.Answer)]
+
+
+def finish_round(
+    federation: Federation, now: float, metrics: dict[str, float] | None = None
+) -> list[ev.Effect]:
+    """Fold and score what the federation has closed."""
+    assert federation.round is not None
+    number = federation.round.number
+    digest = model_after(number, federation.round.accepted.values())
+    effects = federation.handle(ev.Aggregated(number, digest), now)
+    return effects + federation.handle(ev.Evaluated(number, metrics), now)
 
 
 @dataclass

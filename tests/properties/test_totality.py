@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import get_args
 
 import pytest
 
@@ -12,18 +12,8 @@ from aggregator.federation import TRANSITIONS, Federation
 from aggregator.phase import Phase
 from fl_protocol.codec import decode, encode
 from fl_protocol.topics import Kind
-from tests.federations import BASE, arrived, of_kind, rule
+from tests.federations import BASE, arrived, of_kind, opened, rule
 from tests.payloads import digest_of
-
-
-def opened(*clients: str, **changes: Any) -> Federation:
-    """A federation whose first round is open, with these clients in it."""
-    federation = Federation(rule(**{"min_clients": len(clients)} | changes), BASE)
-    federation.start(0.0)
-    for client in clients:
-        federation.handle(ev.ClientReady(client, 100), 0.0)
-    assert federation.phase is Phase.OPEN
-    return federation
 
 
 def _in(phase: Phase) -> Federation:

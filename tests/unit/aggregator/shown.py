@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aggregator import console as seen
+from aggregator import notices as seen
 
 
 class Shown:

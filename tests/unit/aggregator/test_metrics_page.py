@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.metrics_page import MetricsPage, WatchedView
 from fl_protocol.errors import ConfigError
 from tests.brokers import free_port

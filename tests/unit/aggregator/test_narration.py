@@ -6,8 +6,8 @@ from typing import get_args
 
 import pytest
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator import server
 from aggregator.federation import Federation
 from aggregator.narration import TOLD, current_round, failure, told

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator import console as seen
 from aggregator import events as ev
+from aggregator import notices as seen
 from aggregator.cohort import Share
 from aggregator.federation import Federation
 from aggregator.intake import Intake

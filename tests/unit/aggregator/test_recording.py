@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from aggregator import console as seen
+from aggregator import notices as seen
 from aggregator.best import Best
 from aggregator.events import Aggregate, KeepRound
 from aggregator.recording import Recording

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.status import as_json, jobs_in, lines, newest, read_status, show, status_of
+from aggregator.status import as_json, jobs_in, newest, read_status, status_of
+from aggregator.status_lines import lines, show
 from aggregator.status_table import show_table
 from fl_protocol.codec import encode
 from fl_protocol.errors import BrokerUnavailable, ConfigError

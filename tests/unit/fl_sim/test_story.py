@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from aggregator import console as seen
-from edge_client.console import line_of
+from aggregator import console_lines
+from aggregator import notices as seen
+from edge_client.console_lines import line_of
 from edge_client.notices import WorkCancelled
 from fl_sim.chaos import CANCELLED
 from fl_sim.story import Story
@@ -15,7 +16,7 @@ def record(number: int, outcome: str = "closed") -> dict[str, object]:
 
 def tell(story: Story, now: float, *events: seen.Event) -> None:
     for event in events:
-        story.hear(seen.line_of(event), now)
+        story.hear(console_lines.line_of(event), now)
 
 
 def test_rounds_and_updates() -> None:
