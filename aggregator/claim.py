@@ -79,11 +79,19 @@ def _claim(
     mine = Topic(station.job, Kind.CONTROL, client=AGGREGATOR)
     transport.subscribe([str(Topic(station.job, Kind.AGG)), str(mine)])
     transport.publish(str(mine), encode(msg.Probe(station.instance)))
+    try:
+        _await_silence(station, broker)
+    finally:
+        if station.stop_requested:
+            transport.close()
+            raise KeyboardInterrupt
+
+
+def _await_silence(station: Station, broker: BrokerOptions) -> None:
     until, online = time.monotonic() + 2 * CLAIM_S, False
     try:
         while time.monotonic() < until and not station.stop_requested:
-            frame = _await(station, Received, until, broker)
-            message = _decoded(frame)
+            message = _decoded(_await(station, Received, until, broker))
             if isinstance(message, msg.AggregatorState):
                 if message.echo == station.instance:
                     raise AccessRefused(
@@ -97,10 +105,6 @@ def _claim(
     except BrokerUnavailable as silence:
         if not online or isinstance(silence, AccessRefused):
             raise
-    finally:
-        if station.stop_requested:
-            transport.close()
-            raise KeyboardInterrupt
 
 
 def _decoded(frame: Received) -> msg.Message | None:

@@ -21,12 +21,9 @@ from fl_protocol.topics import checked_name
 from fl_tasks.defaults import DEFAULT_TASK, defaults_for
 from fl_tasks.jobs import EVAL
 
-app = typer.Typer(
-    name="fl-agg",
-    help="Serve a federated training job over MQTT: announce rounds, publish the model, average the updates.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = cl.program(
+    "fl-agg",
+    "Serve a federated training job over MQTT: announce rounds, publish the model, average the updates.",
 )
 
 StatusBrokerOption = Annotated[

@@ -65,7 +65,8 @@ class _Draft:
 
 class _Fold:
     def __init__(
-        self, strategy: Strategy, base: ModelFile, sources: Sources, gathered: Gathered, model: _Draft, state: _Draft | None
+        self, strategy: Strategy, base: ModelFile, sources: Sources, gathered: Gathered, model: _Draft,
+        state: _Draft | None = None,
     ) -> None:  # fmt: skip
         self.strategy, self.base, self.sources, self.gathered = strategy, base, sources, gathered
         self.model, self.state = model, state
@@ -120,34 +121,34 @@ def fold(
     and the strategy's state beside it are forced to disk before they have their names; with a state, ``metadata``
     must tell the round. Raises ConfigError if the result is not finite, DataError if the state of ``base`` is gone.
     """
-    drafts = [folder / f".fold.{os.getpid()}.tmp", folder / f".fold-state.{os.getpid()}.tmp"]
+    model, state = folder / f".fold.{os.getpid()}.tmp", folder / f".fold-state.{os.getpid()}.tmp"
     number = int(metadata.get("round", "0"))
     try:
         with ExitStack() as stack:
             before = find_state(base, strategy.server_state, number)
             sources = Sources(base, updates, before, strategy.server_state, stack)
             gathered = _gathered(strategy, base, updates, sources, clients)
-            model = _Draft(drafts[0], base.tensors, metadata, stack)
-            state = None
+            drafts = [_Draft(model, base.tensors, metadata, stack)]
             if strategy.server_state:
                 about = {"strategy": strategy.name, "round": str(number)}
-                state = _Draft(drafts[1], layout(strategy.server_state, base.tensors), about, stack)
-            work = _Fold(strategy, base, sources, gathered, model, state)
+                drafts.append(_Draft(state, layout(strategy.server_state, base.tensors), about, stack))
+            work = _Fold(strategy, base, sources, gathered, *drafts)
             leaves = b"".join(_mapped(work.leaf, range(-(-base.size // LEAF_BYTES))))
             manifest = Manifest(groups_of(base.tensors, MODEL), base.size, MAX_CHUNK_BYTES, leaves)
-            digest = manifest.digest
-            for draft in (model, state):
-                if draft is not None:
-                    draft.finish(digest)
-        if state is not None:
-            drafts[1].replace(state_path(folder, digest, number))
-            force_folder_to_disk(folder)
-        drafts[0].replace(folder / f"{digest}.safetensors")
-        force_folder_to_disk(folder)
+            for draft in drafts:
+                draft.finish(manifest.digest)
+        if strategy.server_state:
+            _name(state, state_path(folder, manifest.digest, number))
+        _name(model, folder / f"{manifest.digest}.safetensors")
     finally:
-        for path in drafts:
-            path.unlink(missing_ok=True)
+        model.unlink(missing_ok=True)
+        state.unlink(missing_ok=True)
     return manifest
+
+
+def _name(draft: Path, path: Path) -> None:
+    draft.replace(path)
+    force_folder_to_disk(path.parent)
 
 
 def _gathered(

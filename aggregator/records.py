@@ -21,7 +21,8 @@ def record_of(
     duration_s: float,
     metrics: dict[str, float] | None,
 ) -> dict[str, Any]:
-    """``plan`` is what its clients trained by, ``model`` the digest of the global model after the round; the shell adds bytes and the wall-clock start.
+    """``plan`` is what its clients trained by, ``model`` the digest of the global model after the round; the shell adds
+    bytes and the wall-clock start.
 
     ``accepted`` are those of the cohort whose update of this round was in time; ``stale`` are updates of earlier
     rounds that were folded in with it. ``num_examples`` and ``client_metrics`` are of both.
@@ -34,21 +35,9 @@ def record_of(
         "outcome": outcome.value,
         "cohort": sorted(ended.cohort),
         "accepted": sorted(ended.accepted),
-        "rejected": [
-            {"client_id": refused.client_id, "reason": refused.reason, "count": count}
-            for refused, count in ended.refusals.items()
-        ],
+        "rejected": _rejected(ended),
         "stragglers": ended.stragglers(),
-        "stale": [
-            {
-                "client_id": update.client_id,
-                "round": ended.number - update.staleness,
-                "staleness": update.staleness,
-                "num_examples": update.num_examples,
-            }
-            for update in folded
-            if update.staleness
-        ],
+        "stale": _stale(ended),
         "num_examples": sum(update.num_examples for update in folded),
         "client_examples": {
             update.client_id: update.num_examples for update in folded if not update.staleness
@@ -62,6 +51,24 @@ def record_of(
         "model_sha256": model,
         "attempts": ended.attempt,
     } | ({"phases": phases} if phases else {})
+
+
+def _rejected(ended: Round) -> list[dict[str, Any]]:
+    return [
+        {"client_id": refused.client_id, "reason": refused.reason, "count": count}
+        for refused, count in ended.refusals.items()
+    ]
+
+
+def _stale(ended: Round) -> list[dict[str, Any]]:
+    return [
+        {
+            "client_id": update.client_id, "round": ended.number - update.staleness, "staleness": update.staleness,
+            "num_examples": update.num_examples,
+        }
+        for update in ended.folded
+        if update.staleness
+    ]  # fmt: skip
 
 
 def last_round(record: dict[str, Any] | None) -> LastRound | None:

@@ -23,12 +23,8 @@ from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.topics import checked_name
 from fl_tasks.partition_kind import FORMS, parse_partition
 
-app = typer.Typer(
-    name="fl-edge",
-    help="Take part in a federated training job with the images of this place; they never leave it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = cl.program(
+    "fl-edge", "Take part in a federated training job with the images of this place; they never leave it."
 )
 
 DEVICES = ("auto", "cpu", "cuda")

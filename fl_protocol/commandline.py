@@ -53,6 +53,13 @@ def option(name: str, help_text: str, *, flag: bool = False, **more: Any) -> Any
     return typer.Option(spelling, help=help_text, **more)
 
 
+def program(name: str, help_text: str) -> typer.Typer:
+    """A program of ours: a bug shows a plain traceback, and nothing writes into anybody's shell settings."""
+    return typer.Typer(
+        name=name, help=help_text, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False
+    )
+
+
 def spread(command: Callable[..., None]) -> Callable[..., None]:
     """A command some of whose parameters are groups: dataclasses of options, which stand in its signature in their place.
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from aggregator import options as opt
 from fl_protocol import commandline as cl
@@ -16,6 +16,10 @@ from fl_protocol.errors import ConfigError, HilumError
 from fl_sim import options as sim
 from fl_sim.faults import KINDS, USUAL, Fault, parse_kinds
 from fl_sim.line import PROFILES
+
+if TYPE_CHECKING:
+    from fl_sim.chaos import ChaosSettings
+    from fl_sim.scoreboard import Score
 
 USUALLY = ",".join(USUAL)
 ProfileOption = Annotated[
@@ -54,7 +58,6 @@ def command(
     """
     from fl_sim.chaos import ChaosSettings
     from fl_sim.chaos import chaos as run_chaos
-    from fl_sim.scoreboard import board, total
 
     if profile not in PROFILES:
         raise ConfigError(f"--profile {profile!r} is unknown: use one of {', '.join(PROFILES)}")
@@ -72,20 +75,26 @@ def command(
         _print_schedule(settings.schedule(seed), as_json)
         return
     stream = sys.stderr if as_json else sys.stdout
-    scores = run_chaos(settings, lambda line: print(line, file=stream, flush=True))
-    sums = total(scores)
-    if as_json:
-        planned = [
-            {"schedule": [asdict(fault) for fault in settings.schedule(score.seed)]} for score in scores
-        ]
-        runs = [score.as_json() | plan for score, plan in zip(scores, planned, strict=True)]
-        cl.say(json.dumps({"total": sums, "runs": runs}, indent=1))
-    else:
-        cl.say("\n".join(["", *board(scores)]))
-    if sums["lost"]:
-        raise HilumError(f"{len(sums['lost'])} thing(s) were lost: what everybody said is in {settings.out}")
+    _conclude(settings, run_chaos(settings, lambda line: print(line, file=stream, flush=True)), as_json)
 
 
 def _print_schedule(faults: Sequence[Fault], as_json: bool) -> None:
     lines = [str(fault) for fault in faults]
     cl.say(json.dumps([asdict(fault) for fault in faults], indent=1) if as_json else "\n".join(lines))
+
+
+def _conclude(settings: ChaosSettings, scores: Sequence[Score], as_json: bool) -> None:
+    """Print the scoreboard. Raises HilumError if anything was lost."""
+    from fl_sim.scoreboard import board, total
+
+    sums = total(scores)
+    if as_json:
+        runs = [
+            score.as_json() | {"schedule": [asdict(fault) for fault in settings.schedule(score.seed)]}
+            for score in scores
+        ]
+        cl.say(json.dumps({"total": sums, "runs": runs}, indent=1))
+    else:
+        cl.say("\n".join(["", *board(scores)]))
+    if sums["lost"]:
+        raise HilumError(f"{len(sums['lost'])} thing(s) were lost: what everybody said is in {settings.out}")

@@ -9,12 +9,9 @@ import typer
 from fl_protocol import commandline as cl
 from fl_sim import chaos_command, compare_command, run_command
 
-app = typer.Typer(
-    name="fl-sim",
-    help="Study a federation on one machine: virtual clients without sockets, or real processes under faults.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = cl.program(
+    "fl-sim",
+    "Study a federation on one machine: virtual clients without sockets, or real processes under faults.",
 )
 
 
