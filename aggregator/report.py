@@ -31,7 +31,6 @@ FILE_NAME = "report.html"
 MOST_CLIENTS, MOST_NAMES = 200, 12
 PRESENCE_ROUNDS, PRESENCE_CLIENTS = 46, 30
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
-SERIES = {1: "solid", 2: "dashed", 3: "dotted", 4: "dash and dot"}
 CENTRAL = "central test set"
 
 

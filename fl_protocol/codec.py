@@ -13,7 +13,6 @@ import msgpack
 from fl_protocol.errors import DecodeError
 from fl_protocol.messages import Chunk, Message
 from fl_protocol.schema import build, plain
-from fl_protocol.tensors import MAX_CHUNK_BYTES
 from fl_protocol.topics import Kind
 
 SCHEMA_VERSION = 1
@@ -90,8 +89,3 @@ def _checked(message: Any) -> Message:
     if hasattr(manifest, "leaves"):
         manifest.check()
     return message  # type: ignore[no-any-return]
-
-
-def frame_bytes(chunk_bytes: int = MAX_CHUNK_BYTES) -> int:
-    """Length of the frame of a full chunk: what one unit of credit costs on the wire."""
-    return len(encode(Chunk(10**6, bytes(chunk_bytes))))

@@ -14,9 +14,7 @@ of several classes goes with the class most of them have.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -25,16 +23,6 @@ from fl_protocol.errors import ConfigError, DataError
 from fl_tasks.partition_kind import BY_FILE, IID, QUANTITY, SHARDS, Partition, parse_partition
 
 VALIDATION_SHARE = 0.15
-
-
-@dataclass(frozen=True)
-class PartCounts:
-    """What one site holds, as counts only."""
-
-    site: str
-    images: int
-    patients: int
-    classes: dict[str, int]
 
 
 def parts(
@@ -62,28 +50,6 @@ def parts(
     dealt = _deal(_patients_by_class(labels, by_patient), n, how, np.random.default_rng([seed, n]))
     _fill_empty(dealt)
     return [np.array(sorted(i for name in part for i in by_patient[name]), dtype=np.int64) for part in dealt]
-
-
-def table_of_parts(
-    labels: Sequence[int],
-    patients: Sequence[str],
-    dealt: Sequence[np.ndarray],
-    classes: Sequence[str],
-    names: Sequence[str] | None = None,
-) -> list[PartCounts]:
-    """What each part holds. Sites without ``names`` are numbered from 1."""
-    found = []
-    for number, rows in enumerate(dealt):
-        counts = Counter(int(labels[i]) for i in rows)
-        found.append(
-            PartCounts(
-                names[number] if names else f"site {number + 1}",
-                len(rows),
-                len({patients[i] for i in rows}),
-                {name: counts[label] for label, name in enumerate(classes)},
-            )
-        )
-    return found
 
 
 def split_validation(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_tasks.folder import list_images
-from fl_tasks.partition import parts, split_validation, table_of_parts
+from fl_tasks.partition import parts, split_validation
 from fl_tasks.partition_kind import parse_partition
 
 images = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 25)), min_size=1, max_size=80)
@@ -178,16 +178,6 @@ def test_a_draw_that_leaves_a_site_empty_is_filled_from_the_fullest() -> None:
     labels, patients = [0] * 30, [f"p{i}" for i in range(30)]
     sizes = sorted(len(part) for part in parts(labels, patients, 5, "dirichlet:0.001"))
     assert sizes == [1, 1, 1, 1, 26]
-
-
-def test_the_table_counts_what_each_part_holds() -> None:
-    labels, patients = [0, 1, 1, 0], ["a", "a", "b", "c"]
-    dealt = parts(labels, patients, 2, "iid", 0)
-    table = table_of_parts(labels, patients, dealt, ["no", "yes"])
-    assert [row.site for row in table] == ["site 1", "site 2"]
-    assert sum(row.images for row in table) == 4 and sum(row.patients for row in table) == 3
-    assert sum(row.classes["yes"] for row in table) == 2
-    assert table_of_parts(labels, patients, dealt, ["no", "yes"], ["north", "south"])[1].site == "south"
 
 
 def test_parts_stay_what_they_were() -> None:
