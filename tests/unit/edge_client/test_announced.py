@@ -34,10 +34,10 @@ def test_another_run_is_told_by_its_name_and_a_nameless_one_is_none() -> None:
 
 def test_a_run_goes_on_after_it_had_stopped_between_two_rounds() -> None:
     announced = Announced()
-    announced.hear(round_state(2, WAITING, rounds=2))
-    assert announced.between_runs
-    assert announced.hear(round_state(3)) == News(goes_on=True)
-    assert not announced.between_runs
+    stopped = announced.hear(round_state(2, WAITING, rounds=2)), announced.between_runs
+    assert stopped == (News(), True)
+    open_again = announced.hear(round_state(3)), announced.between_runs
+    assert open_again == (News(goes_on=True), False)
     announced.hear(round_state(3, WAITING))
     assert announced.hear(round_state(4)) == News(), "too few clients is no stop"
     announced.hear(round_state(4, FINISHED))
