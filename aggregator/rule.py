@@ -35,7 +35,9 @@ def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy
     defaults = defaults_for(given["task"])
     said = plan_of(given)
     plan = strategy.plan(said)
-    if given["proximal_mu"] is not None:  # also 0: what FedProx is held against
+    if (
+        given["proximal_mu"] is not None
+    ):  # a person's word goes before the strategy's: 0 is what FedProx is held against
         plan = replace(plan, proximal_mu=said.proximal_mu)
     usual = closing_of(strategy)
     config = FederationConfig(

@@ -309,10 +309,10 @@ class Server:
                 )
                 together = [each for each in effects[at:kept] if isinstance(each, ev.KeepUpdate)]
                 self.run_dir.journal.keep_updates(together)
-            if news := told(effect, self.federation):
-                self.view.show(news)
             if perform := PERFORM.get(type(effect)):
                 perform(self, effect)
+            if news := told(effect, self.federation):  # last: a person does not hear of what is not on disk
+                self.view.show(news)
 
     def _keep_round(self, effect: ev.KeepRound) -> None:
         self.station.round_begins()

@@ -131,10 +131,8 @@ def _server(
         cache = str(folder.path / "cache")
         data = DataOptions(config.task, settings.eval_data, config.image_size, cache, role=EVAL)
         scoring = Scoring(tasks, data)
-    if (
-        scoring is None or settings.stays
-    ):  # a task process dies with the thread that began it: not the owner's there
-        tasks.stop()
+    if scoring is None or settings.stays:
+        tasks.stop()  # where the run stays it is begun again when needed: it dies with the thread that began it
     server = Server(station, folder, federation, settings.strategy, scoring, stays=settings.stays)
     if settings.page is not None:
         settings.page.begin(folder.journal.each_record())

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
+from aggregator.rundir import GLOBAL
 from fl_sim.comparison import CENTRALISED, FEDERATED
 from fl_tasks.folder import ImageFile, list_images
 from fl_tasks.jobs import EVAL
-from fl_tasks.metrics import RESAMPLES, weighted_auroc
+from fl_tasks.metrics import patient_draws, weighted_auroc
 from fl_tasks.predict import predict
-
-MODEL = "global.safetensors"
 
 
 def scores(model: Path, files: list[ImageFile]) -> np.ndarray:
@@ -34,15 +33,6 @@ def gaps(pair: tuple[np.ndarray, np.ndarray], labels: np.ndarray, draws: np.ndar
     """AUROC of the first scores less that of the second; (draws,) for weights (draws, images)."""
     first, second = pair
     return np.array([weighted_auroc(labels, first, w) - weighted_auroc(labels, second, w) for w in draws])
-
-
-def drawn(patients: np.ndarray, resamples: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often every image counts in each draw: (resamples, images)."""
-    _, who = np.unique(patients, return_inverse=True)
-    count = int(who.max()) + 1
-    rng = np.random.default_rng(seed)
-    times = [np.bincount(rng.integers(0, count, count), minlength=count) for _ in range(resamples)]
-    return np.stack(times)[:, who].astype(float)
 
 
 def told(run: str, gap: float, of_draws: np.ndarray) -> dict[str, object]:
@@ -59,10 +49,10 @@ def main() -> None:
     options = parser.parse_args()
     files = list_images(options.data, EVAL)
     labels = np.array([file.label for file in files])
-    draws = drawn(np.array([file.patient for file in files]))
+    draws = np.stack(list(patient_draws(np.array([file.patient for file in files]))))
     plain, resampled = [], []
     for run in options.runs:
-        pair = scores(run / FEDERATED / MODEL, files), scores(run / CENTRALISED / MODEL, files)
+        pair = scores(run / FEDERATED / GLOBAL, files), scores(run / CENTRALISED / GLOBAL, files)
         plain.append(float(gaps(pair, labels, np.ones((1, len(labels))))[0]))
         resampled.append(gaps(pair, labels, draws))
         print(json.dumps(told(str(run), plain[-1], resampled[-1])), flush=True)

@@ -129,7 +129,8 @@ def transfer_syntax(data: bytes) -> str:
     """
     if not begins(data):
         raise DataError("is no DICOM file")
-    at, found = 132, list[bytes]()
+    at = 132
+    found: list[bytes] = []
     while data[at : at + 2] == b"\x02\x00":
         element, kind = data[at + 2 : at + 4], data[at + 4 : at + 6]
         length = int.from_bytes(data[at + 8 : at + 12] if kind in LONG else data[at + 6 : at + 8], "little")
@@ -139,13 +140,10 @@ def transfer_syntax(data: bytes) -> str:
         if element == b"\x10\x00":
             found.append(data[at : at + min(length, 64)])
         at += length
-    if len(found) != 1:
-        said = (
-            "does not say how it is written (no transfer syntax)"
-            if not found
-            else "says twice how it is written"
-        )
-        raise DataError(said)
+    if not found:
+        raise DataError("does not say how it is written (no transfer syntax)")
+    if len(found) > 1:
+        raise DataError("says twice how it is written")
     return found[0].rstrip(b"\0 ").decode("ascii", "replace")
 
 

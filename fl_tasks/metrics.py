@@ -5,6 +5,7 @@ Class 1 is the positive one. A score is the model's probability of it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,17 @@ def weighted_auroc(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray) 
     return float((pos * (below + neg / 2.0)).sum() / (pos.sum() * neg.sum()))
 
 
+def patient_draws(patients: np.ndarray, seed: int = 0, resamples: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """How often every image counts, (images,), in each draw of as many patients as there are, with replacement."""
+    _, who = np.unique(patients, return_inverse=True)
+    who = who.reshape(-1)
+    count = int(who.max()) + 1
+    rng = np.random.default_rng(seed)
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(0, count, count), minlength=count)
+        yield times[who].astype(float)
+
+
 def auroc_interval(
     labels: np.ndarray, scores: np.ndarray, patients: np.ndarray, seed: int = 0, resamples: int = RESAMPLES
 ) -> tuple[float, float]:
@@ -66,14 +78,7 @@ def auroc_interval(
 
     Draws without both classes are left out; (NaN, NaN) if there is no other.
     """
-    _, who = np.unique(patients, return_inverse=True)
-    who = who.reshape(-1)
-    count = int(who.max()) + 1
-    rng = np.random.default_rng(seed)
-    drawn = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(0, count, count), minlength=count)
-        drawn.append(weighted_auroc(labels, scores, times[who].astype(float)))
+    drawn = [weighted_auroc(labels, scores, times) for times in patient_draws(patients, seed, resamples)]
     kept = np.array([value for value in drawn if np.isfinite(value)])
     if kept.size == 0:
         return float("nan"), float("nan")

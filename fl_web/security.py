@@ -75,6 +75,10 @@ def _scrypt(token: str, salt: bytes) -> bytes:
 # --- attempts -----------------------------------------------------------------------------------------------------
 
 
+AT_ONCE, REFILL_S = 8, 15.0
+"""Attempts of one address."""
+
+
 @dataclass
 class Bucket:
     """``most`` attempts at once, and one more every ``refill_s``."""
@@ -99,7 +103,7 @@ class Attempts:
 
     def __init__(
         self,
-        each: tuple[int, float] = (8, 15.0),
+        each: tuple[int, float] = (AT_ONCE, REFILL_S),
         all_together: tuple[int, float] = (40, 2.0),
         most_addresses: int = 1024,
     ) -> None:

@@ -16,8 +16,7 @@ class FedProx(FedAvg):
 
         h_k(w) = F_k(w) + mu/2 |w - w_t|_2^2
 
-    and the server averages as FedAvg does. mu = 0 is FedAvg. A plan that has a proximal term of its own already (a
-    schedule's) keeps it.
+    and the server averages as FedAvg does. mu = 0 is FedAvg. ``--proximal-mu`` goes before the option.
     """
 
     name: ClassVar[str] = "fedprox"
@@ -26,4 +25,4 @@ class FedProx(FedAvg):
     mu: float = option(0.01, "Weight of the proximal term in the clients' loss.", within="[0, 1e6]")
 
     def plan(self, plan: Plan) -> Plan:
-        return plan if plan.proximal_mu > 0 else replace(plan, proximal_mu=self.mu)
+        return replace(plan, proximal_mu=self.mu)

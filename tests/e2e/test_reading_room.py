@@ -26,7 +26,7 @@ from fl_protocol.topics import Kind, Topic
 from fl_protocol.transport import BrokerOptions, MqttTransport
 from fl_tasks.base import Place, get_task
 from fl_tasks.params import write_params
-from tests.browsers import hand_in, violations
+from tests.browsers import hand_in, opened, violations
 from tests.e2e.processes import Program, Programs, until
 from tests.radiographs import chest, radiograph
 
@@ -37,14 +37,8 @@ SIZES = ((1440, 900), (390, 844))
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
     """A page of 1440 x 900; whatever goes wrong in a script fails the test."""
-    context = browser.new_context(viewport={"width": 1440, "height": 900})
-    found = context.new_page()
-    errors: list[str] = []
-    found.on("pageerror", lambda error: errors.append(str(error)))
-    found.on("console", lambda said: errors.append(said.text) if "Content Security" in said.text else None)
-    yield found
-    context.close()
-    assert errors == []
+    with opened(browser, "about:blank") as found:
+        yield found
 
 
 def model(path: Path, number: int) -> str:
@@ -275,22 +269,19 @@ def hub(broker: Any, programs: Programs) -> Iterator[Hub]:
     found.transport.close()
 
 
+def following(programs: Programs, address: str) -> Program:
+    """A room that takes its models from a broker, and keeps them."""
+    return programs.start(
+        "fl-edge", "serve", "--broker", address, "--job", programs.job, "--listen", "127.0.0.1:0",
+        "--workdir", "kept",
+    )  # fmt: skip
+
+
 def test_newer_models_arrive_while_the_page_is_open(
     hub: Hub, programs: Programs, page: Page, files: list[Path], broker_address: str
 ) -> None:
     digests = [model(programs.folder / f"{number}.safetensors", number) for number in range(5)]
-    room = programs.start(
-        "fl-edge",
-        "serve",
-        "--broker",
-        broker_address,
-        "--job",
-        programs.job,
-        "--listen",
-        "127.0.0.1:0",
-        "--workdir",
-        "kept",
-    )
+    room = following(programs, broker_address)
     page.goto(url_of(room))
     card, news = page.locator("#model"), page.locator("#notices")
     expect(card).to_contain_text("No model is here yet")
@@ -323,18 +314,7 @@ def test_newer_models_arrive_while_the_page_is_open(
     assert room.wait() == 0, room.told()
     kept = sorted(file.stem for file in (programs.folder / "kept" / "models").glob("*.safetensors"))
     assert kept == sorted(digests[1:4])
-    again = programs.start(
-        "fl-edge",
-        "serve",
-        "--broker",
-        "127.0.0.1:1",
-        "--job",
-        programs.job,
-        "--listen",
-        "127.0.0.1:0",
-        "--workdir",
-        "kept",
-    )
+    again = following(programs, "127.0.0.1:1")
     page.goto(url_of(again))
     expect(card).to_contain_text("AUROC 0.833", timeout=60_000)
 
