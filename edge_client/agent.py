@@ -34,6 +34,7 @@ from fl_protocol.modelfile import read_header
 from fl_protocol.network import Connected, Disconnected, Received, Transport, Undelivered, Will
 from fl_protocol.topics import Kind, Topic, client_filters, parse
 from fl_protocol.transport import MqttTransport
+from fl_protocol.waiting import LOOK_UP_S
 from fl_tasks import jobs
 
 log = logging.getLogger("hilum.edge")
@@ -139,7 +140,7 @@ class Agent:
         instants = [self.session.deadline(), self._trainer.deadline(now)]
         if self._waits_for_broker:
             instants.append(self._started + self.site.connect_timeout_s)
-        return min(max(0.0, min(instants) - now), 3600.0)
+        return min(max(0.0, min(instants) - now), LOOK_UP_S)
 
     @property
     def _waits_for_broker(self) -> bool:

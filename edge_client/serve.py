@@ -29,6 +29,7 @@ from edge_client.told import told_beside
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.errors import ConfigError, DataError, HilumError
 from fl_protocol.tensors import MAX_CHUNK_BYTES, MODEL
+from fl_protocol.waiting import LOOK_UP_S
 from fl_tasks.predict import checked_file, describe
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def serve(settings: Settings, echo: Echo) -> None:
             follower = _follower(settings, clinic, give_up)
             held.callback(follower.stop)
             follower.start()
-        _wait(ended)
+        wait(ended)
     if wrong:
         raise wrong[0]
 
@@ -210,10 +211,11 @@ def _follower(settings: Settings, clinic: ClinicRoom, give_up: Callable[[HilumEr
     return Follower(settings.broker, settings.job, clinic.store, clinic.heard, clinic.shelf.say, give_up)
 
 
-def _wait(ended: threading.Event) -> None:
+def wait(ended: threading.Event) -> None:
+    """Until ``ended``, SIGTERM, or Ctrl-C (KeyboardInterrupt). In the main thread."""
     before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
     try:
-        while not ended.wait(3600.0):
+        while not ended.wait(LOOK_UP_S):
             pass
     finally:
         signal.signal(signal.SIGTERM, before)

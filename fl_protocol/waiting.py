@@ -8,6 +8,9 @@ import socket
 import time
 from collections.abc import Callable
 
+LOOK_UP_S = 1.0
+"""A main thread sleeps no longer at once: a signal that comes just before it sleeps does not wake it."""
+
 
 class Waiting:
     """A bell that any thread may ring, and at most one socket to watch. All but ``ring`` belong to one thread."""

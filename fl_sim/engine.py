@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from fl_protocol.errors import ConfigError, HilumError
@@ -104,7 +105,8 @@ class Pool(ABC):
             if job is None:
                 return
             job.dropped = True
-            self._replies.pop(key, None)
+            if self._replies.pop(key, None) is not None:
+                _throw_away(job.request)
             if job in self._running:
                 self._cancel(self._running.index(job))
 
@@ -151,6 +153,8 @@ class Pool(ABC):
             else:
                 if job is not None and not job.dropped:
                     self._replies[job.key] = reply
+                elif job is not None:
+                    _throw_away(job.request)
                 self._give(index)
             self._changed.notify_all()
 
@@ -179,6 +183,13 @@ class Crew(Pool):
     def _stop(self) -> None:
         for task in self._tasks:
             task.stop()
+
+
+def _throw_away(request: jobs.Request) -> None:
+    """What was written for nobody: a training may come to its end before it hears that it was dropped."""
+    if isinstance(request, jobs.Train):
+        for file in filter(None, (request.out, request.kept_out)):
+            Path(file).unlink(missing_ok=True)
 
 
 def answered(reply: jobs.Reply) -> jobs.Reply:

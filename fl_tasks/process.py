@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
@@ -56,12 +56,23 @@ def write_frame(stream: IO[bytes], body: bytes) -> None:
     stream.flush()
 
 
+@contextlib.contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """A child begun here has Ctrl-C blocked, until it ignores it by itself: a terminal's reaches the whole group."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Child:
     """One running process: its pipes, and the requests it has not answered yet, oldest first."""
 
     def __init__(self, command: list[str], env: dict[str, str]) -> None:
         pipe = subprocess.PIPE
-        self.popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
+        with _without_interrupts():
+            self.popen = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, env=env)
         self.unanswered: deque[Request] = deque()
         self.heard_at = time.monotonic()
         self.stopping = False

@@ -365,6 +365,7 @@ def main() -> None:
     """Serve until the parent shuts us down or is gone."""
     arguments = _arguments()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group: the parent decides
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])  # process.py: what came before is forgotten
     _die_with(arguments.parent)
     _give_way()
     outbox = _private_pipe()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import json
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from edge_client import eyes
-from edge_client.serve import ClinicRoom, Settings, settings_of
+from edge_client.serve import ClinicRoom, Settings, settings_of, wait
 from fl_protocol.broker import BrokerOptions
 from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import DIGEST_KEY, read_header
@@ -186,3 +188,11 @@ def test_a_warning_that_is_serious_voids_the_answer(room: ClinicRoom, tmp_path: 
 def test_options_that_cannot_be(more: dict[str, Any], broker: BrokerOptions | None, reason: str) -> None:
     with pytest.raises(ConfigError, match=reason):
         settings_of(GIVEN | more, broker)
+
+
+def test_a_signal_that_does_not_cut_the_wait_short_ends_it_all_the_same() -> None:
+    """As one that comes just before the wait begins: here another thread takes it."""
+    taken = threading.Timer(0.3, lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM))
+    taken.start()
+    wait(threading.Event())
+    taken.join()

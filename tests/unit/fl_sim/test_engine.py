@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,29 @@ def test_what_is_dropped_is_given_up(crew: Crew, tmp_path: Path) -> None:
     assert isinstance(crew.result("next"), jobs.Trained)
     assert not (tmp_path / "slow 1").exists()
     crew.drop("never heard of")
+
+
+def test_what_was_written_before_it_was_dropped_is_thrown_away(crew: Crew, tmp_path: Path) -> None:
+    """Answered and not asked for yet, or written by a worker that hears of the drop too late."""
+    first_model(crew, tmp_path)
+    answered_already = train(tmp_path, "early")
+    crew.begin("early", answered_already)
+    wait_for(lambda: (tmp_path / "early").exists() and not any(crew._running))
+    crew.drop("early")
+    assert not (tmp_path / "early").exists()
+
+    crew.begin("late", train(tmp_path, "late", "slow"))
+    crew.drop("late")
+    (tmp_path / "late").write_bytes(b"what a worker wrote that heard of it too late")
+    wait_for(lambda: not any(crew._running))
+    assert not (tmp_path / "late").exists()
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 60.0
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
 
 
 def test_every_worker_deals_once(crew: Crew) -> None:

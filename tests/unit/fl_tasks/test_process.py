@@ -256,6 +256,15 @@ def test_ctrl_c_is_the_parents_affair(running: Running) -> None:
     assert isinstance(running.answer(), Trained)
 
 
+def test_ctrl_c_before_the_child_can_ignore_it_is_the_parents_affair_too(running: Running) -> None:
+    draft = str(running.tmp / "model")
+    running.process.submit(Initialise("echo", "m", 8, 3, None, draft))
+    assert running.process.pid is not None
+    os.kill(running.process.pid, signal.SIGINT)  # the interpreter has hardly begun
+    assert isinstance(running.answer(), Initialised)
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
 @pytest.mark.parametrize("data", ["slow", "stubborn"])
 def test_the_child_dies_with_its_parent(running: Running, data: str) -> None:
     request = running.train(data)
