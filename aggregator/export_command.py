@@ -14,7 +14,7 @@ from typing import Any
 
 from aggregator.model_card import Card, Subject, card_of
 from aggregator.model_card_text import markdown
-from aggregator.report_data import read_run
+from aggregator.report.run_data import read_run
 from aggregator.rundir import GLOBAL
 from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import ModelFile

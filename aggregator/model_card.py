@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from aggregator.report_data import Evaluation, RunData
-from aggregator.report_lines import RoundLine
+from aggregator.report.round_line import RoundLine
+from aggregator.report.run_data import Evaluation, RunData
 from aggregator.temperature import METADATA_KEY as TEMPERATURE
 
 UNKNOWN = "not known"

@@ -9,9 +9,9 @@ from typing import Any
 from aggregator import notices as seen
 from aggregator.best import Best
 from aggregator.events import Aggregate
-from aggregator.report import write_report
-from aggregator.report_parts import FILE_NAME as PARTS_FILE
-from aggregator.report_parts import parts_json
+from aggregator.report.page import write_report
+from aggregator.report.parts import FILE_NAME as PARTS_FILE
+from aggregator.report.parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.spool import Upload
 from aggregator.tensorboard import EventFiles

@@ -10,10 +10,10 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from aggregator import charts
-from aggregator.charts import Line
-from aggregator.report import style
-from aggregator.report_data import settings_in
+from aggregator.report import charts
+from aggregator.report.charts import Line
+from aggregator.report.page import style
+from aggregator.report.run_data import settings_in
 from fl_sim.compare_table import columns, figure, figures, gaps_in_words, label, ordered
 from fl_sim.comparison import CENTRALISED, FEDERATED, LOCAL, Comparison, Result
 

@@ -18,8 +18,8 @@ from typing import Any
 
 from markupsafe import escape
 
-from aggregator.charts import Line
 from aggregator.notices import RoundEnded, View, Warned
+from aggregator.report.charts import Line
 from aggregator.rundir import GLOBAL
 from fl_protocol.errors import ConfigError
 from fl_sim import compare_command, run_command

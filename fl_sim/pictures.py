@@ -9,9 +9,9 @@ from pathlib import Path
 
 from markupsafe import escape
 
-from aggregator import chart_paper as paper
-from aggregator.charts import Line, line_chart
-from aggregator.report import chart_style
+from aggregator.report import paper
+from aggregator.report.charts import Line, line_chart
+from aggregator.report.page import chart_style
 
 ROW = 20.0
 """Height of a line of the legend."""

@@ -13,8 +13,8 @@ from aggregator import notices as seen
 from aggregator.events import FederationConfig
 from aggregator.federation import Federation
 from aggregator.first_model import first_model
-from aggregator.report_parts import FILE_NAME as PARTS_FILE
-from aggregator.report_parts import parts_json
+from aggregator.report.parts import FILE_NAME as PARTS_FILE
+from aggregator.report.parts import parts_json
 from aggregator.rundir import RunDirectory
 from aggregator.start import finished, how_to_go_on
 from aggregator.strategy import Strategy

@@ -8,7 +8,7 @@ import pytest
 
 from aggregator.model_card import Subject, card_of
 from aggregator.model_card_text import markdown
-from aggregator.report_data import RunData, read_run
+from aggregator.report.run_data import RunData, read_run
 
 DIGEST = "ab" * 32
 SAID = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field, replace
 
-from aggregator.report_lines import ABANDONED, CLOSED_SHORT, RoundLine, interval_of
+from aggregator.report.round_line import ABANDONED, CLOSED_SHORT, RoundLine, interval_of
 
 MOST_ROUNDS = 300
 """Rounds that have a row in the table: the newest."""

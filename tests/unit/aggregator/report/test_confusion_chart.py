@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import pytest
 
-from aggregator.charts_confusion import confusion_chart
+from aggregator.report.confusion_chart import confusion_chart
 from fl_tasks.catalogue import ARRAY_TASKS
-from tests.unit.aggregator.test_charts import HOSTILE
+from tests.unit.aggregator.report.test_charts import HOSTILE
 
 TASKS = {name: task.classes for name, task in ARRAY_TASKS.items()}
 

@@ -1,4 +1,4 @@
-"""Two more charts, on the paper of charts.py: how far probabilities can be trusted, and what each site holds."""
+"""Two more charts, of dots on the paper of charts.py: how far probabilities can be trusted, and what each site holds."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from aggregator import chart_paper as paper
+from aggregator.report import paper
 
 Bins = Sequence[tuple[float, float, int]]
 """Mean probability, share right, images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from aggregator.chart_paper import nice_range, plain_number, short, ticks
+from aggregator.report.paper import nice_range, plain_number, short, ticks
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aggregator.report_lines import count, list_of, number, read_line, texts
-from aggregator.report_model import Calibration, Operating, read_calibration, read_operating
-from aggregator.report_parts import FILE_NAME as PARTS_FILE
-from aggregator.report_parts import Parts, read_parts
-from aggregator.report_rounds import Rounds
+from aggregator.report.evaluation import Calibration, Operating, read_calibration, read_operating
+from aggregator.report.parts import FILE_NAME as PARTS_FILE
+from aggregator.report.parts import Parts, read_parts
+from aggregator.report.round_line import count, list_of, number, read_line, texts
+from aggregator.report.rounds import Rounds
 
 
 @dataclass(frozen=True)

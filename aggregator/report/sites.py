@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from aggregator.chart_paper import short
-from aggregator.report_data import RunData
+from aggregator.report.paper import short
+from aggregator.report.run_data import RunData
 
 COUNTS = ("examples", "patients")
 KNOWN = ("auroc", "loss", "accuracy", "sensitivity", "specificity", "ece")

@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from markupsafe import Markup, escape
 
-from aggregator import chart_paper as paper
+from aggregator.report import paper
 
 MARKERS_UP_TO = 40
 """Points of a line get a dot, with its value as a tooltip, up to this many."""

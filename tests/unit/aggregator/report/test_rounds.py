@@ -10,10 +10,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aggregator import report_rounds as kept
-from aggregator.report import write_report
-from aggregator.report_lines import RoundLine, read_line
-from aggregator.report_rounds import OTHER_REASONS, Curve, Rounds
+from aggregator.report import rounds as kept
+from aggregator.report.page import write_report
+from aggregator.report.round_line import RoundLine, read_line
+from aggregator.report.rounds import OTHER_REASONS, Curve, Rounds
 
 outcomes = st.sampled_from(["closed", "closed_short", "abandoned"])
 some_lines = st.lists(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import xml.etree.ElementTree as ET
 
-from aggregator.charts import (
+from aggregator.report.charts import (
     Bar,
     Line,
     bar_chart,

@@ -16,15 +16,15 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from markupsafe import Markup
 
-from aggregator import charts
-from aggregator.chart_paper import short
-from aggregator.charts import Bar, Line
-from aggregator.report_data import RunData, read_run
-from aggregator.report_figure import Figure, Tile, figure_text
-from aggregator.report_judged import judged, parts, rates
-from aggregator.report_lines import ABANDONED, CLOSED_SHORT
-from aggregator.report_rounds import Stretch
-from aggregator.report_sites import site_table
+from aggregator.report import charts
+from aggregator.report.charts import Bar, Line
+from aggregator.report.figure import Figure, Tile, figure_text
+from aggregator.report.judged import judged, parts, rates
+from aggregator.report.paper import short
+from aggregator.report.round_line import ABANDONED, CLOSED_SHORT
+from aggregator.report.rounds import Stretch
+from aggregator.report.run_data import RunData, read_run
+from aggregator.report.sites import site_table
 from fl_protocol.messages import FIGURE
 
 FILE_NAME = "report.html"
@@ -66,7 +66,7 @@ def render(run: RunData, name: str) -> str:
 @cache
 def _environment() -> Environment:
     env = Environment(
-        loader=PackageLoader("aggregator"), autoescape=True, undefined=StrictUndefined,
+        loader=PackageLoader("aggregator.report"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     env.filters.update(size=size_text, span=span_text, figure=figure_text, names=_few, when=_when)
@@ -75,7 +75,7 @@ def _environment() -> Environment:
 
 @cache
 def _template() -> Template:
-    return _environment().get_template("report.html.j2")
+    return _environment().get_template("page.html.j2")
 
 
 @cache
@@ -88,7 +88,7 @@ def chart_style() -> str:
 @cache
 def style() -> tuple[Markup, str]:
     """The style sheet, and the digest that lets it, and it alone, through the page's policy."""
-    text = _environment().get_template("report.css.j2").render()
+    text = _environment().get_template("page.css.j2").render()
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return Markup(text), digest  # noqa: S704  our own file
 

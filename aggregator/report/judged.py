@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from aggregator import charts
-from aggregator.chart_paper import short
-from aggregator.charts_confusion import confusion_chart
-from aggregator.charts_data import parts_chart, reliability_chart
-from aggregator.report_data import RunData
-from aggregator.report_figure import Figure, figure_text
-from aggregator.report_model import Calibration
+from aggregator.report import charts
+from aggregator.report.confusion_chart import confusion_chart
+from aggregator.report.dot_charts import parts_chart, reliability_chart
+from aggregator.report.evaluation import Calibration
+from aggregator.report.figure import Figure, figure_text
+from aggregator.report.paper import short
+from aggregator.report.run_data import RunData
 
 
 def judged(run: RunData, suffix: str) -> list[Figure]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from aggregator import chart_paper as paper
+from aggregator.report import paper
 
 FEW = 4
 """So many classes are drawn large, with the share of the row; more of them close together."""

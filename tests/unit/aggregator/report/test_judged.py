@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from aggregator.charts_data import parts_chart, reliability_chart
-from aggregator.report import render, write_report
-from aggregator.report_data import read_run
-from aggregator.report_model import read_calibration, read_operating
-from aggregator.report_parts import parts_json, read_parts
+from aggregator.report.dot_charts import parts_chart, reliability_chart
+from aggregator.report.evaluation import read_calibration, read_operating
+from aggregator.report.page import render, write_report
+from aggregator.report.parts import parts_json, read_parts
+from aggregator.report.run_data import read_run
 
 DETAIL = {
     "round": 1, "images": 8, "patients": 4, "classes": ["NORMAL", "PNEUMONIA"], "confusion": [[3, 1], [1, 3]],

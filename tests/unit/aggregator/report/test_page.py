@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from aggregator.report import size_text, span_text, write_report
-from aggregator.report_data import read_run
+from aggregator.report.page import size_text, span_text, write_report
+from aggregator.report.run_data import read_run
 
 HOSTILE = "<script>alert(1)</script>\"'&{{7*7}}"
 

@@ -1,0 +1,1 @@
+"""What makes report.html of a run directory, and the charts that fl-sim draws with as well."""
