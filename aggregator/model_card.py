@@ -11,8 +11,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from aggregator.report.evaluation import Evaluation
 from aggregator.report.round_line import RoundLine
-from aggregator.report.run_data import Evaluation, RunData
+from aggregator.report.run_data import RunData
 from aggregator.temperature import METADATA_KEY as TEMPERATURE
 
 UNKNOWN = "not known"
