@@ -26,10 +26,13 @@ _LEAST = 1e-12
 def reliability(
     labels: np.ndarray, probabilities: np.ndarray, bins: int = BINS
 ) -> list[tuple[float, float, int]]:
-    """For each equal bin of the foretold class's probability that holds any: mean probability, share right, images."""
+    """For each equal bin of the foretold class's probability that holds any: mean probability, share right, images.
+
+    A probability on the edge of two bins belongs to the lower one, as in Guo et al. and in scikit-learn.
+    """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == labels
-    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    place = np.searchsorted(np.linspace(0.0, 1.0, bins + 1)[1:-1], confidence)
     counts = np.bincount(place, minlength=bins)
     said, held = np.bincount(place, confidence, bins), np.bincount(place, right.astype(float), bins)
     return [

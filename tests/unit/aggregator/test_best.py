@@ -38,6 +38,8 @@ def best_round(found: Course) -> int | None:
         (None, "loss", [0.7, 0.5, 0.6], 2),
         (None, "accuracy", [0.7, 0.5, 0.8], 3),
         ("brier", "brier", [0.3, 0.1, 0.2], 2),
+        ("ece", "ece", [0.3, 0.1, 0.2], 2),
+        ("mean_error", "mean_error", [0.3, 0.1, 0.2], 2),
         ("sensitivity", "sensitivity", [0.3, 0.1, 0.2], 1),
         ("sensitivity", "auroc", [0.3, 0.1, 0.2], None),
     ],
@@ -60,6 +62,12 @@ def test_what_the_sites_measure_is_of_the_model_before_the_round() -> None:
     assert found.best == Best("client_eval_auroc", 0.9, 1, digest_of("model 1"))
     assert Course(None, None, at_sites(0.5)).best == Best("client_eval_auroc", 0.5, 0, digest_of("model 0"))
     assert Course(None, None, at_sites(None, None)).best is None
+
+
+def test_a_loss_that_the_sites_measure_is_better_when_it_is_lower() -> None:
+    told = [{"eval_loss": value} for value in (0.7, 0.4, 0.6)]
+    lines = [record(n, client_metrics=each) for n, each in enumerate(told, 1)]
+    assert Course(None, None, lines).best == Best("client_eval_loss", 0.4, 1, digest_of("model 1"))
 
 
 def test_a_round_that_was_abandoned_is_no_news_and_made_no_model() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -100,3 +101,10 @@ def test_each_thing_has_its_own_schedule() -> None:
     assert Schedules(local_work=half).plan(PLAN, 9, 9).local_epochs == 1
     assert Schedules(proximal_mu=half).plan(PLAN, 2, 9) == Plan(4, 16, 0.1, 7, proximal_mu=0.1)
     assert Schedules().plan(PLAN, 5, 9) == PLAN
+
+
+def test_local_steps_go_with_the_schedule_of_local_work_where_the_plan_counts_them() -> None:
+    work = Schedules(local_work=Schedule(STEP, every=1, ratio=0.5))
+    steps = [work.plan(replace(PLAN, local_steps=30), number, 9).local_steps for number in range(1, 8)]
+    assert steps == [30, 15, 8, 4, 2, 1, 1], "rounded to the nearest, a half up, and never to none"
+    assert work.plan(replace(PLAN, local_epochs=3), 2, 9).local_epochs == 2

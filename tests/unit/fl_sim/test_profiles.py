@@ -61,6 +61,24 @@ def test_dropouts_are_as_frequent_as_was_said_and_fall_anywhere() -> None:
     assert Profile((1.0,)).vanishes_at(1, 1, 1, 1) is None
 
 
+def test_every_try_of_every_client_is_a_throw_of_its_own_and_the_seed_says_how_it_falls() -> None:
+    def thrown(seed: int, shard: int = 1, number: int = 1, attempt: int = 1) -> list[float | None]:
+        profile = Profile((1.0,) * 9, dropout=Dropout(0.5), seed=seed)
+        return [profile.vanishes_at(shard, number, attempt, tried) for tried in range(1, 41)]
+
+    assert thrown(1) == thrown(1)
+    others = [thrown(2), thrown(1, shard=2), thrown(1, number=2), thrown(1, attempt=2)]
+    assert all(other != thrown(1) for other in others)
+    assert len(set(thrown(1))) > 10, "who vanished once need not vanish again, nor at the same moment"
+
+
+def test_the_seed_says_who_is_fast_and_who_is_slow() -> None:
+    for speeds, slow in (("lognormal:0.5", None), ("equal", Slow(1, 4, 20.0))):
+        first, again, other = (factors(40, parse_speeds(speeds), slow, seed) for seed in (1, 1, 2))
+        assert first == again != other
+        assert sorted(other) != list(other), "nor is it the order of the clients"
+
+
 def test_a_uniform_speed_stays_within() -> None:
     draw = parse_speeds("uniform:0.5:4")
     rng = random.Random(0)

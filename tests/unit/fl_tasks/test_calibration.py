@@ -34,6 +34,18 @@ def test_bins_are_scikit_learns() -> None:
     assert sum(row[2] for row in rows) == len(labels)
 
 
+@pytest.mark.parametrize("bins", [5, 10, cal.BINS])
+def test_a_probability_on_an_edge_is_in_the_lower_bin_as_in_scikit_learn(bins: int) -> None:
+    said = np.concatenate([np.linspace(0, 1, bins + 1), np.linspace(0, 1, bins + 1) - 1e-3])
+    said = said[said > 0.5]
+    right = np.arange(len(said)) % 3 != 0
+    held, mean = calibration_curve(right, said, n_bins=bins)
+    rows = cal.reliability(right.astype(int), np.stack([1 - said, said], axis=1), bins)
+    assert [row[:2] for row in rows] == [pytest.approx(pair) for pair in zip(mean, held, strict=True)]
+    certain = cal.reliability(np.array([1, 1]), np.array([[0.0, 1.0], [0.02, 0.98]]), bins)
+    assert certain == [(pytest.approx(0.99), 1.0, 2)], "a certain answer is in the last bin"
+
+
 @pytest.mark.parametrize("classes", [2, 5])
 def test_the_brier_score_is_scikit_learns(classes: int) -> None:
     labels, probabilities = drawn(2, classes)
@@ -90,4 +102,5 @@ def test_a_temperature_that_cannot_be_is_refused(said: str) -> None:
     with pytest.raises(DataError, match="which cannot be"):
         cal.temperature_of({"temperature": said})
     assert cal.temperature_of({}) == 1.0
-    assert cal.temperature_of({"temperature": "1.7"}) == 1.7
+    for possible in (cal.COLDEST, 1.7, cal.HOTTEST):
+        assert cal.temperature_of({"temperature": f"{possible:.4f}"}) == possible

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -70,6 +71,33 @@ def test_the_interval_holds_the_value_and_narrows_with_patients() -> None:
     assert grouped != alone
 
 
+@pytest.mark.parametrize(("positive", "interval"), [(1, (0.0, 0.75)), (0, (0.25, 1.0))])
+def test_the_interval_is_that_of_every_draw_there_is(positive: int, interval: tuple[float, float]) -> None:
+    """Four patients of one to three images can be drawn in 256 ways: the quantiles of them all, one by one."""
+    labels = np.array([1, 0, 0, 1, 0, 1, 0]) == positive
+    scores = np.array([0.5, 0.8, 0.2, 0.1, 0.4, 0.2, 0.1])
+    patients = np.array(list("abbcddd"))
+    drawn = [
+        np.concatenate([np.flatnonzero(patients == name) for name in names])
+        for names in product("abcd", repeat=4)
+    ]
+    areas = [roc_auc_score(labels[rows], scores[rows]) for rows in drawn if len(set(labels[rows])) == 2]
+    assert tuple(np.percentile(areas, [2.5, 97.5])) == interval
+    assert metrics.auroc_interval(labels.astype(int), scores, patients) == interval
+
+
+def test_every_patient_is_drawn_as_often_as_any_other_with_all_of_its_images() -> None:
+    patients = np.array(list("abbcddd"))
+    drawn = np.array(list(metrics.patient_draws(patients)))
+    assert drawn.shape == (metrics.RESAMPLES, 7)
+    of_patients = drawn[:, [0, 1, 3, 4]]
+    assert np.array_equal(drawn, of_patients[:, [0, 1, 1, 2, 3, 3, 3]])
+    assert (of_patients.sum(axis=1) == 4).all() and of_patients.max() == 4
+    assert of_patients.mean(axis=0) == pytest.approx([1.0] * 4, abs=0.12)  # four deviations of 0.027
+    assert np.array_equal(drawn, list(metrics.patient_draws(patients)))
+    assert not np.array_equal(drawn, list(metrics.patient_draws(patients, seed=1)))
+
+
 def test_one_class_has_no_area() -> None:
     labels, scores = np.ones(3, np.int64), np.array([0.1, 0.2, 0.3])
     assert math.isnan(metrics.auroc(labels, scores))
@@ -91,6 +119,8 @@ def test_sensitivity_at_a_specificity_is_reached_by_its_threshold() -> None:
     assert said[labels == 1].mean() == pytest.approx(sensitivity)
     assert sensitivity == 0.8
     assert 1 - said[labels == 0].mean() >= 0.9
+    found = metrics.sensitivity_at(np.array([1, 1, 0, 0, 0]), np.array([0.9, 0.8, 0.7, 0.2, 0.1]), 0.5)
+    assert found == (1.0, 0.8), "of thresholds that find as many, the one with the fewest false alarms"
 
 
 def test_confusion_loss_and_accuracy() -> None:
@@ -133,10 +163,10 @@ def test_calibration_error_is_the_gap_between_saying_and_being_right() -> None:
 
 
 def test_what_a_site_measures() -> None:
-    labels = np.array([0, 0, 0, 1, 1])
-    scores = np.array([0.2, 0.6, 0.1, 0.9, 0.4])
+    labels = np.array([0, 0, 0, 0, 1, 1, 1])
+    scores = np.array([0.2, 0.6, 0.1, 0.3, 0.9, 0.4, 0.3])
     found = metrics.at_a_site(labels, np.stack([1 - scores, scores], axis=1))
-    assert [found["sensitivity"], found["specificity"]] == pytest.approx([0.5, 2 / 3])
+    assert [found["sensitivity"], found["specificity"]] == pytest.approx([1 / 3, 3 / 4])
     one_class = metrics.at_a_site(np.ones(2, int), np.array([[0.5, 0.5], [0.1, 0.9]]))
     assert set(one_class) == {"ece", "log_temperature"}, "no sensitivity without both classes"
     assert set(metrics.at_a_site(np.array([0, 2]), np.full((2, 3), 1 / 3))) == {"ece", "log_temperature"}
@@ -208,3 +238,32 @@ def test_the_report_shows_calibration_before_and_after() -> None:
     one = metrics.report(np.ones(4, int), sure[:4], np.arange(4), ["a", "b"])
     assert one["auprc"] is one["specificity_at_95_sensitivity"] is None
     json.dumps(one, allow_nan=False)
+
+
+def test_calibration_in_the_report_is_as_the_model_is_and_then_as_it_is_cooled() -> None:
+    """By hand: four images said at 0.9, three of them rightly. At temperature 2 odds of 9 are 3, which is 0.75."""
+    scores = np.array([0.9, 0.9, 0.9, 0.1])
+    shown = metrics.report(
+        np.array([1, 1, 0, 0]), np.stack([1 - scores, scores], axis=1), np.arange(4), ["a", "b"], 2.0
+    )
+    assert shown["ece"] == pytest.approx([0.15, 0.0])
+    assert shown["brier"] == pytest.approx([(3 * 0.01 + 0.81) / 4, (3 * 0.0625 + 0.5625) / 4])
+    (plain,), (cooled,) = shown["reliability"]
+    assert plain == pytest.approx([0.9, 0.75, 4]) and cooled == pytest.approx([0.75, 0.75, 4])
+
+
+def test_each_figure_of_the_report_is_what_its_name_says() -> None:
+    """20 without, of whom two look ill, and 4 with: one alarm of 20 finds 3 of the 4, two find all."""
+    labels = np.array([0] * 20 + [1] * 4)
+    scores = np.array([*np.linspace(0.01, 0.18, 18), 0.6, 0.8, 0.5, 0.7, 0.9, 0.95])
+    patients = np.arange(24) // 2
+    shown = metrics.report(labels, np.stack([1 - scores, scores], axis=1), patients, ["a", "b"])
+    assert shown["sensitivity_at_90_specificity"] == 1.0 and shown["threshold"] == 0.5
+    assert shown["sensitivity_at_95_specificity"] == 0.75
+    assert shown["specificity_at_95_sensitivity"] == pytest.approx(0.9)
+    assert shown["auprc"] == pytest.approx(average_precision_score(labels, scores))
+    assert shown["auroc_interval"] == list(metrics.auroc_interval(labels, scores, patients))
+    assert shown["auroc_interval"] != list(metrics.auroc_interval(labels, scores, np.arange(24)))
+    fpr, tpr, _ = roc_curve(labels, scores, drop_intermediate=False)
+    assert shown["roc"] == np.stack([fpr, tpr], axis=1).tolist()
+    assert shown["confusion"] == [[18, 2], [1, 3]], "a probability of one half is the first class's"

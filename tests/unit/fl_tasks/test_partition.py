@@ -70,6 +70,14 @@ def test_iid_parts_are_alike_and_dirichlet_parts_are_not() -> None:
     )
 
 
+def test_iid_goes_on_dealing_where_the_class_before_ended() -> None:
+    """5 of one class and 7 of the other make 3 for each of four; anew from the first site they would make 4, 3, 3, 2."""
+    labels, patients = [0] * 5 + [1] * 7, [f"p{i:02d}" for i in range(12)]
+    dealt = parts(labels, patients, 4)
+    assert [len(part) for part in dealt] == [3, 3, 3, 3]
+    assert sorted(sum(labels[i] for i in part) for part in dealt) == [1, 2, 2, 2]
+
+
 def test_seeds_and_counts_give_other_parts() -> None:
     labels, patients = [0, 1] * 30, [f"p{i}" for i in range(60)]
     first = parts(labels, patients, 3, "iid", 0)[0].tolist()
@@ -138,6 +146,13 @@ def test_shards_are_complete_and_disjoint(dealing: tuple[list[tuple[int, int]], 
     assert all(len(part) for part in dealt)
 
 
+def test_shards_are_as_equal_as_they_can_be() -> None:
+    """9 and 5 in four pieces: three of 3 and one of 5, since two of each would leave one of 2."""
+    labels, patients = [0] * 9 + [1] * 5, [f"p{i:02d}" for i in range(14)]
+    dealt = parts(labels, patients, 4, "shards:1")
+    assert sorted((labels[part[0]], len(part)) for part in dealt) == [(0, 3), (0, 3), (0, 3), (1, 5)]
+
+
 def test_shards_that_cannot_be_say_what_could() -> None:
     labels, patients = [i % 10 for i in range(100)], [f"p{i}" for i in range(100)]
     with pytest.raises(
@@ -193,3 +208,15 @@ def test_parts_stay_what_they_were() -> None:
         [0, 5, 7, 10],
         [1, 2, 3, 6],
     ]
+    assert [part.tolist() for part in parts(labels, patients, 3, "shards:2", 7)] == [
+        [3, 4, 6, 7],
+        [0, 2, 8, 10],
+        [1, 5, 9, 11],
+    ]
+    assert [part.tolist() for part in parts(labels, patients, 3, "quantity:0.5", 7)] == [
+        [9],
+        [7, 8],
+        [0, 1, 2, 3, 4, 5, 6, 10, 11],
+    ]
+    held_out = [split_validation(labels, patients, seed)[1].tolist() for seed in (7, 8)]
+    assert held_out == [[4, 5], [5, 8]], "nor may a patient who validated train after a restart"
