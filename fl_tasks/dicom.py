@@ -172,7 +172,7 @@ def _pixels(held: Any, syntax: str) -> np.ndarray:
         raise DataError(f"says {columns} x {rows} pixels and has another shape")
     if stored < 8 * values.itemsize:  # what stands above the stored bits is no part of the value
         values = _stored_bits(values, stored)
-    grey = _as_seen(import_module("pydicom.pixels").apply_modality_lut(values, held), held)
+    grey = _as_seen(_rescaled(values, held, syntax), held, syntax)
     found = np.nan_to_num(np.asarray(grey, dtype=np.float32))
     if held.PhotometricInterpretation == "MONOCHROME1":
         found = found.max() - found
@@ -225,13 +225,50 @@ def _check_length(held: Any, syntax: str, rows: int, columns: int) -> None:
         )
 
 
-def _as_seen(values: np.ndarray, held: Any) -> np.ndarray:
+def _rescaled(values: np.ndarray, held: Any, syntax: str) -> np.ndarray:
+    """By the modality LUT, or without one by slope and intercept."""
+    if table := _table_of(held, "ModalityLUTSequence"):
+        return _looked_up(values, table, syntax)
+    rescaled: np.ndarray = import_module("pydicom.pixels").apply_modality_lut(values, held)
+    return rescaled
+
+
+def _as_seen(values: np.ndarray, held: Any, syntax: str) -> np.ndarray:
     """By the VOI LUT, or without one by the first window. Raises DataError for a window that the standard rules out."""
+    if table := _table_of(held, "VOILUTSequence"):
+        return _looked_up(values, table, syntax)
     try:
-        seen: np.ndarray = import_module("pydicom.pixels").apply_voi_lut(values, held, prefer_lut=True)
+        seen: np.ndarray = import_module("pydicom.pixels").apply_voi_lut(values, held, prefer_lut=False)
     except ValueError:
         raise DataError("has a window or a VOI LUT that cannot be, such as a window of no width") from None
     return seen
+
+
+def _table_of(held: Any, name: str) -> Any:
+    """The first table of a sequence, if it has one that is whole."""
+    tables = held.get(name)
+    return tables[0] if tables and all(tables[0].get(key) for key in ("LUTDescriptor", "LUTData")) else None
+
+
+def _looked_up(values: np.ndarray, table: Any, syntax: str) -> np.ndarray:
+    """What a table says of each value, those before its first entry and behind its last included (PS3.3, C.11.2.1.1).
+
+    pydicom's own look-up counts the entries of a table of bytes in a byte, and shows noise where it has more than 256.
+    Whether 16 bits have a sign is told elsewhere, and wrongly by some: a first entry that no value reaches has one.
+    """
+    entries, first = (int(value) & 0xFFFF for value in table.LUTDescriptor[:2])
+    entries = entries or 0x10000
+    if first > 0x7FFF and first > values.max():
+        first -= 0x10000
+    told, order = table.LUTData, ">" if syntax == BIG_ENDIAN else "<"
+    if not isinstance(told, bytes):
+        told, order = (np.atleast_1d(told).astype(np.int64) & 0xFFFF).astype("<u2").tobytes(), "<"
+    shown = np.frombuffer(told, "u1" if len(told) < 2 * entries else f"{order}u2")
+    if len(shown) < entries:
+        raise DataError("has a table that is shorter than it says")
+    at = np.clip(values.astype(np.int32) - first, 0, entries - 1)
+    found: np.ndarray = shown[at]
+    return found
 
 
 def _stored_bits(values: np.ndarray, stored: int) -> np.ndarray:

@@ -25,8 +25,8 @@ from fl_tasks.images import read_image
 
 MAX_BYTES = 4 * 1024**3
 STALE_DRAFT_S = 3600.0
-VERSION = 2
-"""Goes up whenever images.py makes other pixels of the same file."""
+VERSION = 3
+"""Goes up whenever images.py or dicom.py makes other pixels of the same file."""
 
 
 @dataclass(frozen=True)

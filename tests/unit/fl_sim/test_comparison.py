@@ -12,12 +12,14 @@ from aggregator.best import EarlyStop
 from aggregator.cohort import Sampling, Share
 from aggregator.strategies.registry import get_strategy
 from fl_protocol.errors import ConfigError
+from fl_sim import comparison
 from fl_sim.compare_report import render, write_report
 from fl_sim.compare_table import lines
 from fl_sim.comparison import CENTRALISED, FEDERATED, LOCAL, Comparison, Result, settings_for, ways_of
 from fl_sim.profiles import Dropout, Profile
-from fl_sim.settings import SimSettings
+from fl_sim.settings import SimSettings, Simulated
 from fl_sim.simulation import Clients
+from fl_tasks import jobs
 from fl_tasks.jobs import DataOptions
 from tests.federations import rule
 
@@ -133,6 +135,64 @@ def test_of_local_steps_one_place_takes_as_many_as_all_sites_that_train(tmp_path
     assert [each.plan.local_steps for each in own] == [7, 14, 7, 7]
     assert [each.eval_cohort for each in own] == [Share(count=1), None, None, None]
     assert [each.early_stop for each in own] == [EarlyStop(2)] * 4, "each by its own course"
+
+
+def test_of_the_strategy_nothing_is_left_where_one_trains_alone(tmp_path: Path) -> None:
+    plain = rule().plan
+    plan = replace(plain, proximal_mu=0.3, control_variates=True, local_norms=True)
+    config = rule(plan=plan, max_staleness=4, sampling=Sampling("by-size"))
+    profile = Profile((20.0,) * 3, pace_s=9.0, dropout=Dropout(0.5))
+    settings = SimSettings(tmp_path, config, get_strategy("scaffold"), 3, "d", "iid", profile)
+    federated, *others = [settings_for(way, settings) for way in ways_of(clients())]
+    assert (federated.config, federated.strategy.name, federated.profile) == (config, "scaffold", profile)
+    for own in others:
+        assert own.config.plan == plain
+        assert (own.config.max_staleness, own.config.sampling) == (0, Sampling())
+        assert (own.strategy.name, own.profile) == ("fedavg", Profile((1.0,)))
+
+
+class Scores:
+    """An engine that has nothing to do but score, and notes with what each site is asked to."""
+
+    def __init__(self) -> None:
+        self.asked: dict[Any, jobs.Score] = {}
+
+    def begin(self, key: Any, request: jobs.Score) -> None:
+        self.asked[key] = request
+
+    def result(self, key: Any) -> jobs.Scored:
+        return jobs.Scored(2, {"eval_auroc": 0.5 + key[1] / 10, "eval_examples": 3.0})
+
+
+@pytest.mark.parametrize("norms", [True, False])
+def test_the_last_model_is_scored_at_every_site_with_what_it_kept_of_the_last_round(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, norms: bool
+) -> None:
+    plan = replace(rule().plan, local_norms=norms)
+    settings = SimSettings(
+        tmp_path, rule(plan=plan), get_strategy("fedbn"), 3, "d", "iid", Profile((1.0,) * 3)
+    )
+    kept = tmp_path / FEDERATED / "kept" / "c"
+    kept.mkdir(parents=True)
+    for number in (1, 2):
+        (kept / f"{number:09d}.safetensors").touch()
+    metrics: list[dict[str, Any]] = [
+        {"outcome": "closed", "metrics": {"auroc": 0.6}},
+        {"outcome": "abandoned", "metrics": {"auroc": 0.1}},
+        {"outcome": "closed_short", "metrics": None},
+    ]
+    done = Simulated(2, 6, 1.5, 9.0, None, "ab", tmp_path, None, tuple(metrics))  # type: ignore[arg-type]
+    monkeypatch.setattr(comparison, "run", lambda *_: done)
+    engine = Scores()
+    way = ways_of(clients())[0]
+    found = comparison._run(way, settings, clients(), engine, comparison.Silent())  # type: ignore[arg-type]
+    assert found.curve == ({"auroc": 0.6}, {}), "no model came of the round that was abandoned"
+    assert found.sites == {"a": {"auroc": 0.5, "examples": 3.0}, "c": {"auroc": 0.7, "examples": 3.0}}
+    asked = {key[1]: request for key, request in engine.asked.items()}
+    assert {index: request.kept for index, request in asked.items()} == {
+        0: "", 2: str(kept / "000000002.safetensors") if norms else ""
+    }  # fmt: skip
+    assert {request.options.shard for request in asked.values()} == {1, 3}
 
 
 def test_nothing_to_score_on_is_a_mistake(tmp_path: Path) -> None:

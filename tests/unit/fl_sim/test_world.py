@@ -125,6 +125,28 @@ def test_who_comes_back_takes_the_open_round_up_again() -> None:
     assert len(begun) > 2
 
 
+@pytest.mark.parametrize("away_s", [None, 7.0])
+def test_who_vanishes_does_so_in_the_midst_of_its_work_and_is_away_as_long_as_was_said(
+    away_s: float | None,
+) -> None:
+    made = world((3.0,), {"dropout": Dropout(0.9, away_s), "seed": 5}, quorum=Share(count=1), deadline_s=1e6)
+    share = made.profile.vanishes_at(1, 1, 1, 1)
+    assert share is not None and 0.0 < share < 1.0
+    made.begin()
+    made.step()
+    assert made.now == pytest.approx(3.0 * share)
+    back = made.now + (3.0 if away_s is None else away_s)
+    assert made.away == {"a": pytest.approx(back)}
+    made.step()
+    assert made.now == pytest.approx(back) and made.away == {}
+
+
+def test_an_update_that_comes_at_the_very_deadline_is_late() -> None:
+    story = Story(world((1.0, 20.0), quorum=Share(count=1), grace_s=100.0, deadline_s=20.0, rounds=1)).play()
+    (record,) = story.records
+    assert (record["accepted"], record["stragglers"], story.world.now) == (["a"], ["b"], 20.0)
+
+
 def test_who_is_away_when_it_begins_returns_in_time() -> None:
     made = world(
         (1.0, 1.0), rounds=2, min_clients=1, grace_s=0.0, quorum=Share(count=1), cohort=Share(count=1)
@@ -166,6 +188,8 @@ def test_local_steps_count_instead_of_passes() -> None:
     plan = rule().plan
     made = world((1.0, 1.0), rounds=1, plan=plan.__class__(1, 16, 0.05, 0, local_steps=4))
     assert Story(made).play().records[0]["duration_s"] == pytest.approx(4 * 16 * 0.1)
+    made = world((1.0, 1.0), rounds=1, plan=replace(plan, local_epochs=3))
+    assert Story(made).play().records[0]["duration_s"] == pytest.approx(3 * 10 * 0.1)
 
 
 def test_who_does_not_train_scores_and_is_told_to_the_round() -> None:

@@ -59,14 +59,43 @@ def test_the_modality_lut_comes_before_the_window(tmp_path: Path) -> None:
     assert np.corrcoef(found[inside], rescaled[inside])[0, 1] == pytest.approx(1.0)
 
 
+def windowed(values: np.ndarray, center: float, width: float, top: int = 2**16 - 1) -> np.ndarray:
+    """The linear function of PS3.3, C.11.2.1.2.1, as it is written there; of width 1 it is a threshold."""
+    x = values.astype(float)
+    inside = ((x - (center - 0.5)) / max(width - 1, 1e-9) + 0.5) * top
+    return np.where(
+        x <= center - 0.5 - (width - 1) / 2, 0.0, np.where(x > center - 0.5 + (width - 1) / 2, top, inside)
+    )
+
+
+@pytest.mark.parametrize(
+    ("elements", "expected"),
+    [
+        ({"WindowCenter": 1000, "WindowWidth": 200}, windowed(RAMP, 1000, 200)),
+        ({"WindowCenter": 900, "WindowWidth": 1}, windowed(RAMP, 900, 1)),
+        ({"WindowCenter": [500, 1500], "WindowWidth": [300, 100]}, windowed(RAMP, 500, 300)),
+        (
+            {"WindowCenter": 500, "WindowWidth": 300, "PhotometricInterpretation": "MONOCHROME1"},
+            2**16 - 1 - windowed(RAMP, 500, 300),
+        ),
+    ],
+    ids=["linear", "width-1", "the-first-of-two", "inverted-after-it"],
+)
+def test_a_window_is_the_function_of_the_standard(
+    tmp_path: Path, elements: dict[str, Any], expected: np.ndarray
+) -> None:
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", **elements))
+    assert found == pytest.approx(expected, abs=0.01)
+
+
 INVERTED = list(range(240, 0, -1))
 
 
-def a_table(values: list[int]) -> Sequence:
-    """A LUT of 16 bits whose first entry is that of 0."""
+def a_table(values: list[int], first: int = 0, bits: int = 16, data: bytes | None = None) -> Sequence:
+    """A LUT whose first entry is that of ``first``; ``data`` are its entries as bytes."""
     item = Dataset()
-    item.add_new(0x00283002, "US", [len(values), 0, 16])
-    item.add_new(0x00283006, "US", values)
+    item.add_new(0x00283002, "SS" if first < 0 else "US", [len(values) % 2**16, first, bits])
+    item.add_new(0x00283006, "US" if data is None else "OW", values if data is None else data)
     return Sequence([item])
 
 
@@ -85,6 +114,50 @@ def test_a_table_says_how_bright_each_value_is(tmp_path: Path, elements: dict[st
     assert np.array_equal(found, 240 - values.astype(np.float32))
 
 
+DOUBLED = [2 * value for value in range(2000)]
+BYTES = [value // 8 for value in range(2000)]
+SIGNED = (RAMP.astype(np.int16) - 500).astype(np.int16)
+
+
+@pytest.mark.parametrize("name", ["VOILUTSequence", "ModalityLUTSequence"])
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    ("pixels", "table", "expected"),
+    [
+        (RAMP, a_table(DOUBLED[:1500], 100), 2 * np.clip(RAMP.astype(int) - 100, 0, 1499)),
+        (RAMP, a_table(BYTES, bits=8), RAMP // 8),
+        (RAMP, a_table(BYTES, bits=8, data=bytes(BYTES)), RAMP // 8),
+        (RAMP, a_table(BYTES, bits=8, data=np.array(BYTES, "<u2").tobytes()), RAMP // 8),
+        (RAMP, a_table(DOUBLED, data=np.array(DOUBLED, "<u2").tobytes()), 2 * RAMP),
+        (34 * RAMP, a_table([0] * 2**16, data=np.arange(2**16)[::-1].astype("<u2").tobytes()), 65535 - 34 * RAMP),
+        (SIGNED, a_table(DOUBLED, -500), 2 * RAMP),
+        (SIGNED, a_table(DOUBLED, 2**16 - 500), 2 * RAMP),
+    ],
+    ids=["ends", "bytes-in-words", "bytes-packed", "bytes-as-ow", "words-as-ow", "65536", "signed", "sign-untold"],
+)  # fmt: skip
+def test_tables_of_any_length_depth_and_beginning(
+    tmp_path: Path, name: str, syntax: Any, pixels: np.ndarray, table: Sequence, expected: np.ndarray
+) -> None:
+    found = read_radiograph(radiograph(tmp_path / "a.dcm", pixels, syntax, **{name: table}))
+    assert np.array_equal(found, expected.astype(np.float32))
+
+
+def test_a_table_begins_below_nought_where_rescaled_values_do(tmp_path: Path) -> None:
+    """Implicit VR and unsigned pixels: the sign of the first entry is nowhere to be read, and -500 looks like 65036."""
+    for syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        path = radiograph(tmp_path / "a.dcm", syntax=syntax, RescaleSlope=1, RescaleIntercept=-500,
+                          VOILUTSequence=a_table(DOUBLED, -500))  # fmt: skip
+        assert np.array_equal(read_radiograph(path), 2.0 * RAMP)
+
+
+def test_a_table_that_lacks_entries_is_refused_and_an_empty_one_is_none(tmp_path: Path) -> None:
+    path = radiograph(tmp_path / "a.dcm", VOILUTSequence=a_table(DOUBLED, data=bytes(1000)))
+    with pytest.raises(DataError, match="has a table that is shorter than it says"):
+        read_radiograph(path)
+    empty = radiograph(tmp_path / "b.dcm", VOILUTSequence=Sequence([Dataset()]))
+    assert np.array_equal(read_radiograph(empty), RAMP)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 def test_eight_to_sixteen_bits(tmp_path: Path, bits: int) -> None:
     kind = np.uint8 if bits == 8 else np.uint16
@@ -99,12 +172,16 @@ def test_signed_values_and_what_stands_above_the_stored_bits(tmp_path: Path) -> 
     overlaid = (RAMP % 4096 | 0xF000).astype(np.uint16)
     found = read_radiograph(radiograph(tmp_path / "b.dcm", overlaid, BitsStored=12, HighBit=11))
     assert np.array_equal(found, RAMP % 4096)
+    twelve = (SIGNED & 0x0FFF).astype(np.int16)  # as a detector writes -500 in 12 of 16 bits
+    found = read_radiograph(radiograph(tmp_path / "c.dcm", twelve, BitsStored=12, HighBit=11))
+    assert np.array_equal(found, SIGNED)
 
 
 @pytest.mark.parametrize(
     ("said", "back"),
     [(["L", "F"], lambda a: a), (["L", "H"], lambda a: a[::-1]), (["R", "F"], lambda a: a[:, ::-1]),
-     (["F", "L"], lambda a: a.T), (None, lambda a: a)],
+     (["R", "H"], lambda a: a[::-1, ::-1]), (["F", "L"], lambda a: a.T), (["H", "L"], lambda a: a.T[::-1]),
+     (["F", "R"], lambda a: a.T[:, ::-1]), (["H", "R"], lambda a: a.T[::-1, ::-1]), (["LP", "FP"], lambda a: a), (None, lambda a: a)],
 )  # fmt: skip
 def test_an_image_is_laid_as_it_says(
     tmp_path: Path, said: list[str] | None, back: Callable[[np.ndarray], np.ndarray]
@@ -286,6 +363,13 @@ def test_patients_are_grouped_and_their_ids_go_nowhere(tmp_path: Path) -> None:
         "PNEUMONIA/d.dcm": "file:PNEUMONIA/d.dcm", "PNEUMONIA/e.dcm": "file:PNEUMONIA/e.dcm",
         "PNEUMONIA/broken.dcm": "file:PNEUMONIA/broken.dcm", "PNEUMONIA/person9_virus_1.png": "person9_virus",
     }  # fmt: skip
+
+
+def test_a_patient_is_known_by_another_key_in_every_call(tmp_path: Path) -> None:
+    path = radiograph(tmp_path / "a.dcm")
+    one, again, other = (dicom._patient_key(path, salt * 32) for salt in (b"a", b"a", b"b"))
+    assert one == again != other
+    assert one is not None and b"4711" not in one
 
 
 def test_what_is_known_otherwise_stays(tmp_path: Path) -> None:

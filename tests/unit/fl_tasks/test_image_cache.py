@@ -4,6 +4,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +57,23 @@ def test_another_size_or_a_touched_file_is_read_anew(files: list[ImageFile], tmp
         load_images(touched, 32, cache, forbidden)
 
 
+def test_what_the_key_holds_tells_files_apart(
+    files: list[ImageFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    load_images(files, 32, cache, nothing)
+    with pytest.raises(Cancelled):  # overwritten within one tick of the clock
+        load_images([replace(files[0], size=files[0].size + 1), *files[1:]], 32, cache, forbidden)
+    elsewhere = files[0].path.parent / "copy" / files[0].path.name
+    with pytest.raises(Cancelled):  # another folder's file of that name, size and time
+        load_images([replace(files[0], path=elsewhere), *files[1:]], 32, cache, forbidden)
+    with pytest.raises(Cancelled):
+        load_images(files[1:] + files[:1], 32, cache, forbidden)
+    monkeypatch.setattr(image_cache, "VERSION", image_cache.VERSION + 1)
+    with pytest.raises(Cancelled):
+        load_images(files, 32, cache, forbidden)
+
+
 def test_a_damaged_cache_file_is_replaced(files: list[ImageFile], tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     first = load_images(files, 32, cache, nothing)
@@ -105,6 +123,24 @@ def test_the_cache_is_bounded(
     assert not abandoned.exists()
     assert under_way.exists()
     assert len(list(cache.glob("*.npz"))) == 1
+
+
+def test_what_was_used_last_stays(
+    files: list[ImageFile], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = tmp_path / "cache"
+    for age, size in enumerate((32, 33, 34), 1):
+        load_images(files, size, cache, nothing)
+        (made,) = (path for path in cache.iterdir() if path.stat().st_mtime > 1e6)
+        os.utime(made, (age, age))
+    load_images(files, 32, cache, forbidden)  # it is read, and so the newest
+    held = [path.stat().st_size for path in cache.iterdir()]
+    monkeypatch.setattr(image_cache, "MAX_BYTES", sum(held) + 1000)  # 35 pixels a side are more than 33
+    load_images(files, 35, cache, nothing)
+    load_images(files, 32, cache, forbidden)
+    load_images(files, 34, cache, forbidden)
+    with pytest.raises(Cancelled):
+        load_images(files, 33, cache, forbidden)
 
 
 def test_duplicates_are_counted_beyond_the_first() -> None:

@@ -39,6 +39,23 @@ def test_sixteen_bit_files_use_the_whole_range(tmp_path: Path, bits: int) -> Non
     assert np.all(np.diff(found[16].astype(int)) > 0)
 
 
+def test_what_lies_beyond_the_scale_of_a_deep_image_is_white_or_black(tmp_path: Path) -> None:
+    deep = np.tile(np.linspace(1000, 2000, 64).astype(np.uint16), (64, 1))
+    deep[10, 10], deep[20, 20] = 65_535, 0  # a marker and a dead pixel
+    found = read_image(saved(tmp_path, Image.fromarray(deep)), 64)
+    assert (found[10, 10], found[20, 20]) == (255, 0)
+    assert np.all(np.diff(found[40].astype(int)) > 0)
+
+
+def test_an_image_is_made_smaller_by_averaging(tmp_path: Path) -> None:
+    stripes = np.tile(np.array([0, 200], np.uint8), (64, 32))
+    found = read_image(saved(tmp_path, Image.fromarray(stripes)), 16)
+    assert found[:, 1:-1] == pytest.approx(np.full((16, 14), 100), abs=1), "no column is picked out"
+    wide = Image.fromarray(RAMP[:40])  # 125 x 40: both sides to one length
+    expected = wide.resize((32, 32), Image.Resampling.BILINEAR)
+    assert np.array_equal(read_image(saved(tmp_path, wide), 32), np.asarray(expected))
+
+
 @pytest.mark.parametrize("value", [np.uint16(700), np.uint8(0), np.uint8(255)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_an_image_that_shows_nothing_is_refused(tmp_path: Path, value: np.generic, channels: int) -> None:
@@ -74,8 +91,8 @@ def broken(tmp_path: Path, what: str) -> Path:
         noise = np.random.default_rng(0).integers(0, 256, (200, 200)).astype(np.uint8)
         Image.fromarray(noise).save(path, format=what.split()[1])
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    elif what == "1x1":
-        Image.new("L", (1, 1)).save(path)
+    elif what in ("1x1", "8x40"):
+        Image.new("L", (1, 1) if what == "1x1" else (8, 40)).save(path)
     elif what == "gif":
         Image.new("L", (50, 50)).save(path, format="GIF")
     elif what == "folder":
@@ -98,6 +115,7 @@ def broken(tmp_path: Path, what: str) -> Path:
         ("truncated png", "is broken"),
         ("damaged png", "is broken"),
         ("1x1", "is only 1 x 1 pixels"),
+        ("8x40", "is only 8 x 40 pixels"),
         ("gif", "is no JPEG, PNG or DICOM image"),
         ("folder", "is a folder|is no JPEG"),
         ("absent", "does not exist"),

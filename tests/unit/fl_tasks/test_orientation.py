@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fl_tasks.images import read_image
-from fl_tasks.orientation import quarter_turns
+from fl_tasks.orientation import MARGIN, fits, quarter_turns
 from tests.radiographs import chest
 
 
@@ -22,6 +22,16 @@ def test_exposure_and_mirroring_say_nothing() -> None:
     darker = (255 * (image / 255.0) ** 1.8).astype(np.uint8)
     for same in (image, darker, np.ascontiguousarray(image[:, ::-1])):
         assert quarter_turns(same) == 0
+
+
+def test_a_turn_that_fits_hardly_better_is_not_told() -> None:
+    """An image laid over itself upside down, the turned one a little stronger."""
+    image = chest(4).astype(float)
+    mixed = (0.49 * image + 0.51 * np.rot90(image, 2)).astype(np.uint8)
+    found = fits(mixed)
+    assert found.argmax() == 2 and 0 < found[2] - found[0] < MARGIN
+    assert quarter_turns(mixed) == 0
+    assert quarter_turns((0.2 * image + 0.8 * np.rot90(image, 2)).astype(np.uint8)) == 2
 
 
 @pytest.mark.parametrize(("folder", "every", "most_false", "least_found"),

@@ -58,6 +58,23 @@ def test_validation_takes_whole_patients_and_leaves_some_to_train(
     assert len(train)
 
 
+def test_of_few_patients_one_validates_and_of_one_none() -> None:
+    labels = [0, 0, 0, 1, 1, 2, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3]
+    _, held_out = split_validation(labels, [f"p{i}" for i in range(26)], 0)
+    assert [sum(labels[i] == label for i in held_out) for label in range(4)] == [1, 1, 0, 3]
+
+
+def test_a_patient_goes_with_the_class_of_most_images_and_of_two_with_the_lower() -> None:
+    rows = {"a": [0], "b": [1], "most": [0, 1, 1], "first": [1, 0, 0], "tied": [1, 0]}
+    labels = [label for own in rows.values() for label in own]
+    patients = [name for name, own in rows.items() for _ in own]
+    dealt = parts(labels, patients, 2, "shards:1")
+    assert sorted(sorted({patients[i] for i in part}) for part in dealt) == [
+        ["a", "first", "tied"],
+        ["b", "most"],
+    ]
+
+
 def test_iid_parts_are_alike_and_dirichlet_parts_are_not() -> None:
     labels = [i % 4 != 0 for i in range(1200)]
     patients = [f"p{i}" for i in range(1200)]

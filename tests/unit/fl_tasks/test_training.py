@@ -64,6 +64,12 @@ def test_local_steps_go_round_as_often_as_needed() -> None:
     assert len(set(np.concatenate(rows).tolist())) == 10
 
 
+def test_every_pass_has_an_order_of_its_own() -> None:
+    passes = list(batches(10, 10, 3, torch.Generator().manual_seed(0)))
+    assert [sorted(rows) for rows in passes] == [list(range(10))] * 3
+    assert len({tuple(rows) for rows in passes}) == 3
+
+
 def test_the_same_seed_gives_the_same_bits_and_another_does_not() -> None:
     assert trained(PLAN) == trained(PLAN)
     assert trained(PLAN)[1] != trained(replace(PLAN, seed=4))[1]
@@ -117,6 +123,65 @@ def test_the_proximal_term_is_half_of_mu_times_the_squared_distance() -> None:
         torch.testing.assert_close(found.detach(), weight.detach())
 
 
+@pytest.mark.parametrize("weighted", [True, False])
+def test_the_loss_is_weighted_by_class_where_the_recipe_says_so(weighted: bool) -> None:
+    """One step of plain SGD on all rows, held against the mean of n_c-weighted losses."""
+    rows, eta = examples(30), 0.1
+    plan = replace(PLAN, batch_size=30, learning_rate=eta, local_epochs=1)
+    torch.manual_seed(0)
+    net = nn.Linear(5, 2)
+    begun = [weight.detach().clone().requires_grad_() for weight in net.parameters()]
+    told = fit(
+        net, torch.optim.SGD(net.parameters(), eta), rows, plan, replace(RECIPE, weighted=weighted), Watch()
+    )
+    counts = np.bincount(rows.labels)
+    assert counts[0] != counts[1]
+    each = torch.from_numpy(1 / counts[rows.labels] if weighted else np.ones(30))
+    logits = torch.from_numpy(rows.images[np.arange(30)]) @ begun[0].T + begun[1]
+    losses = nn.functional.cross_entropy(logits, torch.from_numpy(rows.labels), reduction="none")
+    loss = (each * losses).sum() / each.sum()
+    assert told == pytest.approx(float(loss.detach()))
+    for now, first, slope in zip(net.parameters(), begun, torch.autograd.grad(loss, begun), strict=True):
+        torch.testing.assert_close(now.detach(), (first - eta * slope).detach())
+
+
+def test_the_seed_orders_the_batches_and_drops_out_by_itself() -> None:
+    def weights(net: nn.Module, **changes: int) -> np.ndarray:
+        fit(
+            net, torch.optim.SGD(net.parameters(), 0.1), examples(), replace(PLAN, **changes), RECIPE, Watch()
+        )  # type: ignore[arg-type]
+        return np.concatenate([w.detach().numpy().ravel() for w in net.parameters()])
+
+    def linear() -> nn.Module:
+        torch.manual_seed(0)
+        return nn.Linear(5, 2)
+
+    assert not np.allclose(weights(linear(), seed=3), weights(linear(), seed=4)), (
+        "no dropout: the order differs"
+    )
+    assert np.allclose(weights(linear(), seed=3, batch_size=30), weights(linear(), seed=4, batch_size=30))
+    assert not np.allclose(weights(module(), seed=3, batch_size=30), weights(module(), seed=4, batch_size=30))
+
+
+def test_the_loss_told_is_the_mean_over_the_steps_without_the_proximal_term() -> None:
+    seen: list[float] = []
+    watch = Watch(progress=lambda _, loss: seen.append(loss or 0.0))
+    rates: list[float] = []
+
+    def rate(step: int, total: int) -> float:
+        rates.append(step / total)
+        return 0.0  # nothing moves: the loss of each batch is that of the first model
+
+    plan = replace(PLAN, proximal_mu=9.0, batch_size=30)
+    told, _ = trained(plan, watch, replace(RECIPE, rate_factor=rate))
+    assert rates == [0.0, 0.5]
+    batch_losses = [seen[0], (seen[1] - 0.9 * seen[0]) / 0.1]  # what is shown on the way is smoothed
+    assert told == pytest.approx(np.mean(batch_losses))
+    assert trained(plan, recipe=replace(RECIPE, rate_factor=rate))[1] == [
+        w.detach().numpy().tobytes() for w in module().parameters()
+    ], "a rate of nought moves nothing"
+
+
 def test_divergence_has_a_name() -> None:
     recipe = replace(RECIPE, inputs=lambda rows, _: rows * math.inf)
     with pytest.raises(Diverged, match="lower --learning-rate"):
@@ -146,7 +211,8 @@ def test_rare_classes_weigh_more_and_absent_ones_nothing() -> None:
 
 def test_the_rate_rises_and_falls() -> None:
     rates = [warm_then_down(step, 100) for step in range(100)]
-    assert rates[0] < 0.2
-    assert max(rates) > 0.9
-    assert rates[-1] == pytest.approx(FINAL_RATE, abs=0.02)
+    assert rates[:3] == pytest.approx([0.1, 0.2 * (1 - 0.009), 0.3 * (1 - 0.018)])
+    assert rates[9] == max(rates) == pytest.approx(1 - 0.9 * 0.09)
+    assert rates[50] == pytest.approx(0.55)
+    assert rates[-1] == pytest.approx(FINAL_RATE + 0.009)
     assert {level(step, 100) for step in range(100)} == {1.0}
