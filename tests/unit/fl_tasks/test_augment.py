@@ -61,7 +61,7 @@ def test_every_part_does_something(images: torch.Tensor, field: str) -> None:
 
 def drawn(image: np.ndarray, **far: float) -> np.ndarray:
     """(400, 64, 64): the image with one kind of change, its darkest point at 0 and its brightest at 1."""
-    how = Augmentation(**{**vars(NONE), **far})  # type: ignore[arg-type]
+    how = Augmentation(**{**vars(NONE), **far})
     batch = torch.from_numpy(np.tile(image, (400, 1, 1)))
     found = augmented_batch(batch, how, torch.Generator().manual_seed(1))[:, 0].numpy()
     low, high = found.min(axis=(1, 2), keepdims=True), found.max(axis=(1, 2), keepdims=True)

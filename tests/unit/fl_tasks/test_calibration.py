@@ -42,8 +42,8 @@ def test_a_probability_on_an_edge_is_in_the_lower_bin_as_in_scikit_learn(bins: i
     held, mean = calibration_curve(right, said, n_bins=bins)
     rows = cal.reliability(right.astype(int), np.stack([1 - said, said], axis=1), bins)
     assert [row[:2] for row in rows] == [pytest.approx(pair) for pair in zip(mean, held, strict=True)]
-    certain = cal.reliability(np.array([1, 1]), np.array([[0.0, 1.0], [0.02, 0.98]]), bins)
-    assert certain == [(pytest.approx(0.99), 1.0, 2)], "a certain answer is in the last bin"
+    ((sure, *rest),) = cal.reliability(np.array([1, 1]), np.array([[0.0, 1.0], [0.02, 0.98]]), bins)
+    assert sure == pytest.approx(0.99) and rest == [1.0, 2], "a certain answer is in the last bin"
 
 
 @pytest.mark.parametrize("classes", [2, 5])
