@@ -11,14 +11,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import log_loss
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import Plan
 from fl_protocol.modelfile import read_header
+from fl_tasks.augment import plain_batch
 from fl_tasks.base import Cancelled, Model, Place, Watch
 from fl_tasks.chest_xray import ChestXray
+from fl_tasks.folder import list_images
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import file_params, write_params
+from fl_tasks.partition import parts, split_validation
 from fl_tasks.phantoms import draw
 from fl_tasks.torch_task import Splits
 from tests.radiographs import radiograph
@@ -45,18 +49,45 @@ def test_the_summary_counts(task: ChestXray, folder: Folder) -> None:
     data = folder(count=20, split="train")
     (data / "train" / "NORMAL" / "IM-0000-0000.png").write_text("a text file")
     copied = data / "train" / "NORMAL" / "IM-0003-0006.png"
-    (data / "train" / "NORMAL" / "IM-0003-0099.png").write_bytes(copied.read_bytes())
+    for number in (98, 99):
+        (data / "train" / "NORMAL" / f"IM-0003-00{number}.png").write_bytes(copied.read_bytes())
     dataset = task.prepare(options(data), Watch())
     summary = dataset.summary
-    assert (summary.images, summary.patients, summary.unreadable, summary.duplicates) == (40, 20, 1, 1)
-    assert summary.classes == {"NORMAL": 20, "PNEUMONIA": 20}
-    assert summary.train_images + summary.val_images == 40
+    assert (summary.images, summary.patients, summary.unreadable, summary.duplicates) == (41, 20, 1, 2)
+    assert summary.classes == {"NORMAL": 21, "PNEUMONIA": 20}
+    assert summary.train_images + summary.val_images == 41
     assert 2 <= summary.val_images <= 8
     assert dataset.num_examples == summary.train_images
     assert dataset.problems == ("NORMAL/IM-0000-0000.png is no JPEG, PNG or DICOM image",)
     splits: Splits = dataset.content
     assert splits.validation is not None
     assert not set(splits.train.patients) & set(splits.validation.patients)
+
+
+def test_the_seed_says_who_gets_which_patients(task: ChestXray, folder: Folder) -> None:
+    data = folder(count=20)
+    files = list_images(str(data), "train")
+    labels, patients = [file.label for file in files], [file.patient for file in files]
+    dealt = []
+    for seed in (1, 2):
+        splits: Splits = task.prepare(options(data, seed=seed, shard=2, shards=3), Watch()).content
+        assert splits.validation is not None
+        dealt.append({*splits.train.patients, *splits.validation.patients})
+        assert dealt[-1] == {patients[row] for row in parts(labels, patients, 3, "iid", seed)[1]}
+    assert dealt[0] != dealt[1]
+
+
+def test_the_seed_says_which_patients_validate(task: ChestXray, folder: Folder) -> None:
+    data = folder(count=20)
+    held_out = []
+    for seed in (1, 2):
+        splits: Splits = task.prepare(options(data, seed=seed), Watch()).content
+        assert splits.validation is not None
+        files = list_images(str(data), "train")
+        rows = split_validation([file.label for file in files], [file.patient for file in files], seed)[1]
+        assert splits.validation.patients.tolist() == [files[row].patient for row in rows]
+        held_out.append(set(splits.validation.patients))
+    assert held_out[0] != held_out[1]
 
 
 def test_evaluation_uses_everything_in_test(task: ChestXray, folder: Folder) -> None:
@@ -148,6 +179,59 @@ def test_the_delta_is_trained_minus_global(task: ChestXray, folder: Folder) -> N
     assert all(np.allclose(moved.params[name], now[name].numpy(), atol=1e-6) for name in delta)
     still = task.train(start, replace(PLAN, local_epochs=0), dataset, Watch())
     assert not any(array.any() for array in still.delta.values())
+
+
+def test_what_is_told_of_validation_is_of_the_trained_model_on_those_held_out(
+    task: ChestXray, folder: Folder
+) -> None:
+    dataset = task.prepare(options(folder(count=12)), Watch())
+    first = task.initialise("hilum-cnn", 32, 1, None)
+    start = Model(values(first), first.metadata)
+    update = task.train(start, PLAN, dataset, Watch())
+    moved = {name: start.params[name] + array for name, array in update.delta.items()}
+    splits: Splits = dataset.content
+    assert splits.validation is not None
+    held_out = splits.validation.images[np.arange(len(splits.validation))]
+    said = task.probabilities(Model(moved, first.metadata), held_out)
+    expected = log_loss(splits.validation.labels, said, labels=[0, 1])
+    assert update.metrics["val_loss"] == pytest.approx(expected, rel=1e-4)
+    scored = task.evaluate(Model(moved, first.metadata), dataset, Watch(), detail=False)
+    assert scored.metrics["loss"] == pytest.approx(expected, rel=1e-4)
+    assert scored.counts == {
+        "examples": len(said),
+        "patients": dataset.summary.patients - len(set(splits.train.patients)),
+    }
+
+
+@pytest.mark.parametrize("model", ["hilum-cnn", "shufflenet_v2_x0_5"])
+def test_a_probability_is_of_its_image_alone_without_chance(
+    task: ChestXray, folder: Folder, model: str
+) -> None:
+    """Neither augmented nor with dropout, nor normalised by what else is in the batch."""
+    splits: Splits = task.prepare(options(folder()), Watch()).content
+    images = splits.train.images[np.arange(len(splits.train))]
+    first = task.initialise(model, 32, 1, None)
+    start = Model(values(first), first.metadata)
+    together = task.probabilities(start, images)
+    assert np.array_equal(together, task.probabilities(start, images))
+    alone = np.concatenate([task.probabilities(start, image[None]) for image in images])
+    assert together == pytest.approx(alone, abs=1e-5)
+    with torch.inference_mode():
+        logits = task.module(start)(plain_batch(torch.from_numpy(images)))
+    assert together == pytest.approx(torch.softmax(logits, dim=1).numpy(), abs=1e-5)
+    mild = task.probabilities(Model(start.params, {**first.metadata, "temperature": "2"}), images)
+    assert mild == pytest.approx(torch.softmax(logits / 2, dim=1).numpy(), abs=1e-5)
+
+
+def test_the_report_is_told_at_the_temperature_of_the_model(task: ChestXray, folder: Folder) -> None:
+    dataset = task.prepare(options(folder(), role="eval"), Watch())
+    first = task.initialise("hilum-cnn", 32, 1, None)
+    warm = Model(values(first), {**first.metadata, "temperature": "2"})
+    score = task.evaluate(warm, dataset, Watch(), detail=True)
+    assert score.detail is not None and score.detail["temperature"] == 2.0
+    plain = task.evaluate(Model(warm.params, first.metadata), dataset, Watch(), detail=True)
+    assert score.metrics == plain.metrics, "figures are of the model as it is"
+    assert plain.detail is not None and plain.detail["temperature"] == 1.0
 
 
 def test_batchnorm_statistics_travel_and_counters_do_not(task: ChestXray, folder: Folder) -> None:
