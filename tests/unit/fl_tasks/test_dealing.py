@@ -54,13 +54,36 @@ def test_a_dealt_shard_is_what_an_edge_prepares(folder: Folder, partition: str) 
         assert replace(dealt.summary, unreadable=0, duplicates=0) == replace(
             alone.summary, unreadable=0, duplicates=0
         )
-        for mine, theirs in (
-            (dealt.content.train, alone.content.train),
-            (dealt.content.validation, alone.content.validation),
-        ):
-            assert np.array_equal(mine.images[:], theirs.images)
-            assert mine.labels.tolist() == theirs.labels.tolist()
-            assert mine.patients.tolist() == theirs.patients.tolist()
+        assert_same_rows(dealt, alone)
+
+
+def assert_same_rows(dealt: Dataset, alone: Dataset) -> None:
+    for mine, theirs in (
+        (dealt.content.train, alone.content.train),
+        (dealt.content.validation, alone.content.validation),
+    ):
+        assert np.array_equal(mine.images[:], theirs.images)
+        assert mine.labels.tolist() == theirs.labels.tolist()
+        assert mine.patients.tolist() == theirs.patients.tolist()
+
+
+def test_whom_the_data_hold_out_validates_in_a_dealt_shard_as_well(folder: Folder) -> None:
+    data = folder(count=12)
+    rows = [
+        f"{kind}/{path.name},{label},{('train', 'train', 'val')[index // 2 % 3]}"
+        for label, kind in enumerate(("NORMAL", "PNEUMONIA"))
+        for index, path in enumerate(sorted((data / kind).iterdir()))
+    ]
+    table = data / "table.csv"
+    table.write_text("\n".join(["path,label,split", *rows]))
+    task = ChestXray(Place("cpu", 1))
+    shards = deal(task, options(table), Watch())
+    for index, dealt in enumerate(shards):
+        assert_same_rows(dealt, task.prepare(options(table).of_shard(index + 1), Watch()))
+    held_out = {patient for shard in shards for patient in shard.content.validation.patients}
+    assert held_out >= {"IM-0002", "IM-0005", "person2_virus", "person5_virus"}, (
+        "a part without any draws its own"
+    )
 
 
 def test_all_shards_share_one_copy(folder: Folder) -> None:
