@@ -110,10 +110,14 @@ def test_the_proximal_term_is_half_of_mu_times_the_squared_distance() -> None:
     net = nn.Linear(5, 2)
     begun = [weight.detach().clone() for weight in net.parameters()]
     wanted = [weight.clone().requires_grad_() for weight in begun]
-    fit(net, torch.optim.SGD(net.parameters(), eta), rows, plan, replace(RECIPE, weighted=False), Watch())
+    told = fit(
+        net, torch.optim.SGD(net.parameters(), eta), rows, plan, replace(RECIPE, weighted=False), Watch()
+    )
+    losses = []
     for _ in range(2):
         logits = torch.from_numpy(rows.images[np.arange(12)]) @ wanted[0].T + wanted[1]
         loss = nn.functional.cross_entropy(logits, torch.from_numpy(rows.labels))
+        losses.append(float(loss.detach()))
         gradients = torch.autograd.grad(loss, wanted)
         wanted = [
             (now - eta * (gradient + mu * (now - first))).detach().requires_grad_()
@@ -121,6 +125,7 @@ def test_the_proximal_term_is_half_of_mu_times_the_squared_distance() -> None:
         ]
     for found, weight in zip(net.parameters(), wanted, strict=True):
         torch.testing.assert_close(found.detach(), weight.detach())
+    assert told == pytest.approx(np.mean(losses)), "the loss that is told is without the term"
 
 
 @pytest.mark.parametrize("weighted", [True, False])
@@ -146,23 +151,23 @@ def test_the_loss_is_weighted_by_class_where_the_recipe_says_so(weighted: bool) 
 
 
 def test_the_seed_orders_the_batches_and_drops_out_by_itself() -> None:
-    def weights(net: nn.Module, seed: int, batch_size: int = 4) -> np.ndarray:
+    def weights(net: nn.Module, rows: Examples, seed: int, batch_size: int = 4) -> np.ndarray:
         plan = replace(PLAN, seed=seed, batch_size=batch_size)
-        fit(net, torch.optim.SGD(net.parameters(), 0.1), examples(), plan, RECIPE, Watch())
+        fit(net, torch.optim.SGD(net.parameters(), 0.1), rows, plan, RECIPE, Watch())
         return np.concatenate([w.detach().numpy().ravel() for w in net.parameters()])
 
     def linear() -> nn.Module:
         torch.manual_seed(0)
         return nn.Linear(5, 2)
 
-    assert not np.allclose(weights(linear(), 3), weights(linear(), 4)), "no dropout: the order differs"
-    assert np.allclose(weights(linear(), 3, 30), weights(linear(), 4, 30)), (
-        "nor does that matter to one batch"
-    )
-    assert not np.allclose(weights(module(), 3, 30), weights(module(), 4, 30)), "the dropout differs"
+    rows = examples()
+    assert not np.allclose(weights(linear(), rows, 3), weights(linear(), rows, 4)), "the order differs"
+    assert np.allclose(weights(linear(), rows, 3, 30), weights(linear(), rows, 4, 30)), "one batch has none"
+    alike = Examples(np.ones((30, 5), np.float32), np.ones(30, np.int64), rows.patients)
+    assert not np.allclose(weights(module(), alike, 3), weights(module(), alike, 4)), "the dropout differs"
 
 
-def test_the_loss_told_is_the_mean_over_the_steps_without_the_proximal_term() -> None:
+def test_the_loss_told_is_the_mean_over_the_steps() -> None:
     seen: list[float] = []
     watch = Watch(progress=lambda _, loss: seen.append(loss or 0.0))
     rates: list[float] = []
@@ -171,7 +176,7 @@ def test_the_loss_told_is_the_mean_over_the_steps_without_the_proximal_term() ->
         rates.append(step / total)
         return 0.0  # nothing moves: the loss of each batch is that of the first model
 
-    plan = replace(PLAN, proximal_mu=9.0, batch_size=30)
+    plan = replace(PLAN, batch_size=30)
     told, _ = trained(plan, watch, replace(RECIPE, rate_factor=rate))
     assert rates == [0.0, 0.5]
     batch_losses = [seen[0], (seen[1] - 0.9 * seen[0]) / 0.1]  # what is shown on the way is smoothed
