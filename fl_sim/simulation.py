@@ -6,7 +6,6 @@ survive a crash, since nobody was promised anything. A run that is begun again g
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 from aggregator import events as ev
 from aggregator import notices as seen
 from aggregator.federation import Federation
-from aggregator.folding import fold
+from aggregator.folding import fold, unfit
 from aggregator.global_models import facts_of
 from aggregator.narration import failure, told
 from aggregator.pieces import SpooledUpdate
@@ -136,16 +135,16 @@ class Simulation:
         self.updates += 1
         if isinstance(reply, jobs.Trained):
             self.bytes_up += self.payload_bytes
-            refusal = self.strategy.refusal(reply.metrics)
-            if refusal is None:
-                return Outcome(reply.num_examples, reply.metrics)
-        elif isinstance(reply, jobs.Failed):
-            refusal = (reply.message.strip().splitlines() or [reply.kind])[0][:300]
-        else:
+            refused = self.strategy.refusal(reply.metrics) or received(
+                self._files[work.client_id, work.transfer]
+            )
+            return Outcome(reply.num_examples, reply.metrics, refused=refused)
+        if not isinstance(reply, jobs.Failed):
             raise HilumError(f"a worker answered a training with {type(reply).__name__}")
+        reason = (reply.message.strip().splitlines() or [reply.kind])[0][:300]
         self._discard(work.client_id, work.transfer)
-        self.view.show(seen.ClientDeclined(work.client_id, work.assignment.round_number, refusal))
-        return Outcome(reason=refusal)
+        self.view.show(seen.ClientDeclined(work.client_id, work.assignment.round_number, reason))
+        return Outcome(reason=reason)
 
     # --- effects ------------------------------------------------------------------------------------------------
 
@@ -190,7 +189,7 @@ class Simulation:
     def _aggregate(self, effect: ev.Aggregate) -> ev.Event:
         base = self.run_dir.model(effect.base)
         updates = [
-            SpooledUpdate(payload_alone(self._files[update.client_id, update.transfer]), facts_of(update))
+            SpooledUpdate(self._files[update.client_id, update.transfer], facts_of(update))
             for update in effect.updates
         ]
         metadata = base.metadata | {"round": str(effect.round_number), "predecessor": effect.base}
@@ -244,15 +243,20 @@ class Simulation:
         raise failure(effect)
 
 
-def payload_alone(path: Path) -> Path:
-    """The update without its header, in its place: what a spool holds."""
+def received(path: Path) -> str | None:
+    """Put the update without its header in its place, as a spool holds it. Why it must not be averaged, by name, or
+    None: of one that must not be what is left is of no use.
+    """
     file = read_header(path)
     draft = path.with_suffix(".tmp")
+    reason = None
     with path.open("rb") as source, draft.open("wb") as target:
         source.seek(file.offset)
-        shutil.copyfileobj(source, target, LEAF_BYTES)
+        while reason is None and (leaf := source.read(LEAF_BYTES)):
+            reason = unfit(leaf)
+            target.write(leaf)
     draft.replace(path)
-    return path
+    return reason
 
 
 PERFORM: dict[type[Any], Callable[[Simulation, Any], ev.Event | None]] = {

@@ -55,11 +55,15 @@ class Drop:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training: an update, or (``reason``) why there is none. Of a scoring: its ``metrics``."""
+    """What came of a training: an update, or (``reason``) why there is none. Of a scoring: its ``metrics``.
+
+    ``refused``: why the update cannot be taken, by name.
+    """
 
     num_examples: int = 0
     metrics: dict[str, float] | None = None
     reason: str | None = None
+    refused: str | None = None
 
 
 @dataclass(frozen=True)
@@ -181,6 +185,10 @@ class World:
         client.given = work.assignment.key
         if outcome.reason is not None:
             told = self.tell(ev.ClientDeclined(client.client_id, number, outcome.reason))
+        elif outcome.refused is not None:
+            told = self.tell(
+                ev.UpdateRefused(client.client_id, work.transfer, outcome.refused, round_number=number)
+            )
         else:
             update = Update(
                 client.client_id, work.transfer, "", outcome.num_examples, dict(outcome.metrics or {})

@@ -3,7 +3,7 @@
 An update is a pure function of the model, the plan's seed, the round and the shard, and of what the site keeps. Models are ``tiny`` (28 bytes) or
 ``mb-N`` or ``kb-N`` (N MB or KB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
 With ``ECHO_HELD_OUT`` so many examples are held out, and models are scored on them.
-With ``ECHO_DIVERGES`` training fails. ``ECHO_PREPARE_GATE`` and ``ECHO_SCORE_GATE`` hold preparing and scoring up; beside
+With ``ECHO_DIVERGES`` training fails; with ``ECHO_ABSURD`` the shard of that number sends finite numbers beyond all measure. ``ECHO_PREPARE_GATE`` and ``ECHO_SCORE_GATE`` hold preparing and scoring up; beside
 the latter, ``.waiting`` says that it does. ``ECHO_TRAININGS`` is a file with a word for every training that ended.
 """
 
@@ -82,8 +82,9 @@ class Echo:
             moved: np.ndarray = (
                 _values(spec, plan.seed) - np.float32(0.1) * model.params[spec.name] - own(spec)
             )
-            return moved.astype(np.float32)
+            return moved.astype(np.float32) * np.float32(1e30 if absurd else 1)
 
+        absurd = os.environ.get("ECHO_ABSURD") == str(dataset.content)
         told = {"loss": 1.0 / dataset.num_examples}
         if not plan.control_variates:
             return Update(LazyParams(specs, delta), dataset.num_examples, told)

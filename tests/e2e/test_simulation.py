@@ -100,6 +100,30 @@ def test_a_simulation_is_the_federation_it_simulates(programs: Programs) -> None
     assert [record["cohort"] for record in simulated] == [record["cohort"] for record in programs.rounds()]
 
 
+def test_an_absurd_update_is_refused_as_in_the_federation_it_simulates(programs: Programs) -> None:
+    rule, absurd = ("--rounds", 2, "--quorum", 2, "--seed", 5), {"ECHO_ABSURD": "2"}
+    agg = programs.agg(*rule, "--min-clients", 3)
+    agg.says("waiting for clients")
+    for k in (1, 2, 3):
+        programs.edge(f"client-{k}", "--shard", f"{k}/3", env=absurd)
+    assert agg.wait() == 0, agg.told()
+    found = []
+    for workers in (1, 2):
+        program = programs.start(
+            "fl-sim", "run", *ECHO_JOB, "--out", f"w{workers}", *rule, "--clients", 3, "--workers", workers, env=absurd
+        )  # fmt: skip
+        assert program.wait() == 0, program.told()
+        assert "round=1 rejected client=client-2 reason=absurd_values" in program.out
+        assert [*(programs.folder / f"w{workers}" / "spool").glob("*/*")] == []
+        found.append((programs.folder / f"w{workers}" / "rounds.jsonl").read_bytes())
+    assert found[0] == found[1]
+    refused = [{"client_id": "client-2", "reason": "absurd_values", "count": 1}]
+    simulated = rounds(programs.folder / "w1")
+    assert [record["rejected"] for record in simulated] == [refused, refused]
+    for name in ("model_sha256", "rejected", "outcome", "stragglers"):
+        assert [record[name] for record in simulated] == [record[name] for record in programs.rounds()], name
+
+
 def test_a_run_goes_on_after_ctrl_c(programs: Programs) -> None:
     many = (*WORLD, "--rounds", 6)
     whole = simulate(programs, *many, out="whole")

@@ -22,6 +22,7 @@ class Story:
 
     world: World
     failing: frozenset[str] = frozenset()
+    refused: frozenset[str] = frozenset()
     away: dict[str, float] = field(default_factory=dict)
     told: list[tuple[float, Effect]] = field(default_factory=list)
     over: bool = False
@@ -36,6 +37,8 @@ class Story:
     def _outcome(self, work: Work) -> Outcome:
         if work.client_id in self.failing:
             return Outcome(reason="no use")
+        if work.client_id in self.refused:
+            return Outcome(10, {"loss": 1.0}, refused="absurd_values")
         return Outcome(10, {"eval_loss" if work.assignment.scores else "loss": float(work.shard)})
 
     def _perform(self, effects: list[Effect]) -> None:
@@ -102,6 +105,14 @@ def test_a_failing_client_declines_and_is_not_waited_for() -> None:
     story = Story(world((1.0, 5.0)), failing=frozenset("b")).play()
     assert [record["outcome"] for record in story.records] == ["closed_short"] * 2
     assert story.records[0]["rejected"] == [{"client_id": "b", "reason": "declined: no use", "count": 1}]
+
+
+def test_a_refused_update_is_answered_and_not_waited_for() -> None:
+    story = Story(world((1.0, 5.0)), refused=frozenset("b")).play()
+    assert [record["outcome"] for record in story.records] == ["closed_short"] * 2
+    assert story.records[0]["rejected"] == [{"client_id": "b", "reason": "absurd_values", "count": 1}]
+    answers = [effect for _, effect in story.of(ev.Answer) if effect.client_id == "b"]
+    assert [(answer.verdict, answer.reason) for answer in answers] == [("rejected", "absurd_values")] * 2
 
 
 def test_who_vanishes_is_not_waited_for_and_comes_back() -> None:
