@@ -110,8 +110,8 @@ def _check_names(found: Mapping[str, Any], given: Mapping[str, Any]) -> None:
 def _choices() -> dict[str, list[str]]:
     from aggregator.strategies.registry import STRATEGIES
     from fl_protocol import entrypoints
-    from fl_tasks.base import task_names
     from fl_tasks.models import MODEL_NAMES
+    from fl_tasks.registry import task_names
 
     return {
         "task": task_names(),

@@ -26,11 +26,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fl_tasks.base import Place, get_task
+from fl_tasks.base import Place
 from fl_tasks.cautions import cautions
 from fl_tasks.params import write_params
 from fl_tasks.phantoms import draw
 from fl_tasks.pictures import read_picture
+from fl_tasks.registry import get_task
 
 TIMES = 10
 STARTED_S = 120.0

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from fl_protocol.messages import Plan
 from fl_tasks.augment import Augmentation, augmented_batch, plain_batch
-from fl_tasks.base import register
 from fl_tasks.chest_xray import ChestXray
+from fl_tasks.registry import register
 
 
 class Plain(ChestXray):

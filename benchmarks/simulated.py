@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks import workloads
 from fl_protocol.messages import DataSummary
-from fl_tasks.base import Dataset, Place, Task, Watch, register
+from fl_tasks.base import Dataset, Place, Task, Watch
 from fl_tasks.dealing import Shards
 from fl_tasks.jobs import DataOptions
+from fl_tasks.registry import register
 
 if TYPE_CHECKING:
     from benchmarks.measure import Processes

@@ -19,9 +19,10 @@ import numpy as np
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch, register
+from fl_tasks.base import Dataset, Model, Place, Score, Update, Watch
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, specs_of
+from fl_tasks.registry import register
 
 NAME = "light"
 PAUSE, NOTES = "LIGHT_PAUSE_S", "LIGHT_NOTES"

@@ -101,7 +101,8 @@ def _pixels(path: Path, described: Described) -> np.ndarray | str:
 
 def task_of(file: ModelFile, described: Described, device: str) -> TorchTask:
     """The task that made the model. Raises DataError if there is none such here, or it knows other classes."""
-    from fl_tasks.base import Place, get_task, task_names
+    from fl_tasks.base import Place
+    from fl_tasks.registry import get_task, task_names
     from fl_tasks.torch_task import TorchTask
 
     known = described.task in task_names()

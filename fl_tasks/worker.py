@@ -26,7 +26,7 @@ from fl_protocol.entrypoints import culprit, told
 from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import FULL_DISK
 from fl_tasks import jobs, local_round
-from fl_tasks.base import Cancelled, Dataset, Diverged, Place, Task, Watch, get_task, load_plugin
+from fl_tasks.base import Cancelled, Dataset, Diverged, Place, Task, Watch
 from fl_tasks.dealing import deal, together
 from fl_tasks.jobs import (
     Alive,
@@ -59,6 +59,7 @@ from fl_tasks.jobs import (
 from fl_tasks.local_round import Given
 from fl_tasks.params import write_params
 from fl_tasks.process import read_frame, round_of, write_frame
+from fl_tasks.registry import get_task, load_plugin
 from fl_tasks.remarks import remarks_on
 
 if TYPE_CHECKING:

@@ -19,9 +19,10 @@ from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.modelfile import read_header
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.base import Dataset, Diverged, Kept, Model, Place, Score, Update, Watch, register
+from fl_tasks.base import Dataset, Diverged, Kept, Model, Place, Score, Update, Watch
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams, file_params, first_mismatch
+from fl_tasks.registry import register
 
 QUARTERS = {"mb": 250_000, "kb": 248}
 TINY = (TensorSpec("a", (3,)), TensorSpec("b", (2, 2)))
@@ -81,8 +82,8 @@ class Echo:
         def delta(spec: TensorSpec) -> np.ndarray:
             moved: np.ndarray = (
                 _values(spec, plan.seed) - np.float32(0.1) * model.params[spec.name] - own(spec)
-            )
-            return moved.astype(np.float32) * np.float32(1e30 if absurd else 1)
+            ).astype(np.float32)
+            return moved * np.float32(1e30) if absurd else moved
 
         absurd = os.environ.get("ECHO_ABSURD") == str(dataset.content)
         told = {"loss": 1.0 / dataset.num_examples}

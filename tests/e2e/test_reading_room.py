@@ -24,8 +24,9 @@ from fl_protocol.modelfile import DIGEST_KEY, read_header
 from fl_protocol.tensors import CHUNKS_PER_BLOCK, MAX_CHUNK_BYTES
 from fl_protocol.topics import Kind, Topic
 from fl_protocol.transport import BrokerOptions, MqttTransport
-from fl_tasks.base import Place, get_task
+from fl_tasks.base import Place
 from fl_tasks.params import write_params
+from fl_tasks.registry import get_task
 from tests.browsers import hand_in, opened, violations
 from tests.e2e.processes import Program, Programs, until
 from tests.radiographs import chest, radiograph

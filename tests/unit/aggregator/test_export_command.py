@@ -11,8 +11,9 @@ from aggregator.export_command import wanted_of
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.modelfile import DIGEST_KEY, read_header
 from fl_protocol.tensors import MAX_CHUNK_BYTES
-from fl_tasks.base import Place, get_task
+from fl_tasks.base import Place
 from fl_tasks.params import write_params
+from fl_tasks.registry import get_task
 
 
 @pytest.fixture

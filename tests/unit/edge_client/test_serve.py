@@ -22,9 +22,10 @@ from fl_protocol.broker import BrokerOptions
 from fl_protocol.errors import ConfigError
 from fl_protocol.modelfile import DIGEST_KEY, read_header
 from fl_protocol.tensors import MAX_CHUNK_BYTES
-from fl_tasks.base import Place, get_task
+from fl_tasks.base import Place
 from fl_tasks.params import write_params
 from fl_tasks.predict import predict
+from fl_tasks.registry import get_task
 from fl_web.room.protocol import Upload
 from tests.radiographs import chest
 

@@ -17,7 +17,7 @@ from fl_protocol.entrypoints import MODELS, STRATEGIES, TASKS, blamed, culprit, 
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import Plan
 from fl_tasks import models
-from fl_tasks.base import get_task, task_names
+from fl_tasks.registry import get_task, task_names
 from tests.packages import make_package
 from tests.pieces import folded
 

@@ -12,8 +12,9 @@ import pytest
 from fl_protocol.errors import ConfigError
 from fl_protocol.messages import DataSummary, Plan
 from fl_sim import light_task
-from fl_tasks.base import Cancelled, Dataset, Model, Watch, get_task
+from fl_tasks.base import Cancelled, Dataset, Model, Watch
 from fl_tasks.jobs import DataOptions
+from fl_tasks.registry import get_task
 
 PLAN = Plan(1, 8, 0.1, seed=3)
 

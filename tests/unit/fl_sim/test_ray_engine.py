@@ -12,7 +12,7 @@ from fl_protocol.errors import ConfigError
 from fl_protocol.messages import Plan
 from fl_sim.engines import engine_of
 from fl_sim.ray_worker import RayWorker
-from fl_tasks import base, jobs
+from fl_tasks import jobs, registry
 
 PLUGIN = "tests.unit.fl_tasks.echo_plugin"
 
@@ -31,7 +31,7 @@ def test_an_unknown_engine_is_named() -> None:
 @pytest.fixture
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[RayWorker]:
     # Another test of this process may have registered an echo task of its own.
-    monkeypatch.setattr(base, "_factories", {k: v for k, v in base._factories.items() if k != "echo"})
+    monkeypatch.setattr(registry, "_factories", {k: v for k, v in registry._factories.items() if k != "echo"})
     made = RayWorker("cpu", PLUGIN)
     yield made
     made.close()

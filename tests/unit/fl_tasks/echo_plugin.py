@@ -13,9 +13,10 @@ import numpy as np
 from fl_protocol.errors import DataError
 from fl_protocol.messages import DataSummary, Plan
 from fl_protocol.tensors import TensorSpec
-from fl_tasks.base import Dataset, Diverged, Model, Place, Score, Update, Watch, register
+from fl_tasks.base import Dataset, Diverged, Model, Place, Score, Update, Watch
 from fl_tasks.jobs import DataOptions
 from fl_tasks.params import LazyParams
+from fl_tasks.registry import register
 
 SPECS = (TensorSpec("a", (3,)), TensorSpec("b", (2, 2)))
 

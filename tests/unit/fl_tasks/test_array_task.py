@@ -13,12 +13,13 @@ from PIL import Image
 from fl_protocol.errors import ConfigError, DataError
 from fl_protocol.messages import Plan
 from fl_tasks import sources
-from fl_tasks.base import Cancelled, Model, Place, Watch, get_task
+from fl_tasks.base import Cancelled, Model, Place, Watch
 from fl_tasks.catalogue import ARRAY_TASKS
 from fl_tasks.defaults import defaults_for
 from fl_tasks.jobs import EVAL, DataOptions
 from fl_tasks.params import write_params
 from fl_tasks.predict import predict
+from fl_tasks.registry import get_task
 from fl_tasks.torch_task import Splits
 
 PNEUMONIA = "medmnist:pneumoniamnist"

@@ -1,8 +1,8 @@
 from __future__ import annotations
 
-from fl_tasks.base import task_names
 from fl_tasks.defaults import DEFAULT_MODEL, DEFAULT_TASK, DEFAULTS, defaults_for
 from fl_tasks.models import check_name
+from fl_tasks.registry import task_names
 
 
 def test_the_defaults_exist() -> None:

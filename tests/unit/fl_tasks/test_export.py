@@ -16,12 +16,13 @@ from fl_protocol.modelfile import DIGEST_KEY, read_header
 from fl_protocol.tensors import MAX_CHUNK_BYTES
 from fl_tasks import export as ex
 from fl_tasks import jobs
-from fl_tasks.base import Place, Watch, get_task
+from fl_tasks.base import Place, Watch
 from fl_tasks.images import read_image
 from fl_tasks.looker import Looker
 from fl_tasks.onnx_model import OnnxModel
 from fl_tasks.params import file_params, joined, write_params
 from fl_tasks.predict import predict
+from fl_tasks.registry import get_task
 from fl_tasks.worker import Worker
 
 Make = Callable[..., Path]

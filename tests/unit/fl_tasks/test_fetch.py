@@ -18,8 +18,9 @@ import pytest
 
 from fl_protocol.errors import DataError
 from fl_tasks import fetch, sources
-from fl_tasks.base import Place, Watch, get_task
+from fl_tasks.base import Place, Watch
 from fl_tasks.jobs import EVAL, DataOptions
+from fl_tasks.registry import get_task
 from fl_tasks.torchvision_door import datasets
 
 RNG = np.random.default_rng(0)
