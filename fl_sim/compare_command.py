@@ -14,33 +14,26 @@ from aggregator.notices import Finished, View, Warned
 from aggregator.rule import Given, effective, rule_of
 from fl_protocol import commandline as cl
 from fl_protocol.bounds import at_least
-from fl_protocol.errors import ConfigError, DataError
+from fl_protocol.errors import ConfigError
 from fl_sim import options as sim
 from fl_sim.compare_report import write_report
 from fl_sim.compare_table import lines
 from fl_sim.comparison import Comparison, compare
 from fl_sim.engines import engine_of
-from fl_sim.natural import gather
+from fl_sim.natural import laid_out
 from fl_sim.profiles import Profile
 from fl_sim.run_command import Told, scored_on, synthetic, worker_count
 from fl_sim.settings import SimSettings
-from fl_tasks.partition_kind import BY_FILE, IID
-
-SitesOption = Annotated[
-    list[str] | None,
-    cl.option(
-        "data",
-        "What the sites hold: one folder or file that is dealt out, or several folders, each of them a site.",
-        metavar="DIR|FILE",
-    ),
-]
+from fl_tasks.jobs import EVAL
+from fl_tasks.partition_kind import IID
+from fl_tasks.sources import HAS_LAYOUT, quick_check
 
 
 @cl.spread
 def command(
     ctx: cl.Context,
     *,
-    data: SitesOption = None,
+    data: sim.DataOption = None,
     clients: Annotated[
         int,
         cl.option(
@@ -79,11 +72,11 @@ def compared(given: Given, told: Told, view: View) -> Comparison:
     Raises ConfigError that names the option; ``view`` is closed in any case.
     """
     try:
-        settings, names = settings_of(given, told)
+        settings = settings_of(given, told)
         view.show(Warned("the federated run is shown; local and centralised ones run beside it"))
         trains = engine_of(given["engine"], worker_count(given), given["device"], given["plugin"])
         try:
-            found = compare(settings, trains, view, names)
+            found = compare(settings, trains, view)
         finally:
             trains.close()
         (settings.out / "compare.json").write_text(json.dumps(found.as_json(), indent=1) + "\n", "utf-8")
@@ -95,29 +88,24 @@ def compared(given: Given, told: Told, view: View) -> Comparison:
         view.close()
 
 
-def settings_of(given: Given, told: Told) -> tuple[SimSettings, list[str]]:
-    """The federation that is compared, and the sites' names where they have any."""
-    folder, partition, clients = Path(given["out"] or "runs/compare"), given["partition"], given["clients"]
-    folders = list(given["data"] or [])
-    names: list[str] = []
-    if len(folders) > 1:
-        if partition not in (IID, BY_FILE):
-            raise ConfigError("several --data folders are the sites themselves: leave --partition out")
-        names, partition = gather(folders, folder / "sites", given["seed"]), BY_FILE
-        folders, clients = [str(folder / "sites")], len(folders)
-    source = folders[0] if folders else None
-    scored = given["eval_data"] or source if names else scored_on(source, given["eval_data"])
+def settings_of(given: Given, told: Told) -> SimSettings:
+    """The federation that is compared."""
+    folder, folders = Path(given["out"] or "runs/compare"), list(given["data"] or [])
+    source, clients, partition = laid_out(
+        folders, given["clients"], given["partition"], folder, given["seed"]
+    )
+    scored = scored_on(source, given["eval_data"])
     if scored is None:
-        if source is not None and not Path(source).exists():
-            raise DataError(f"{source} does not exist: give --data a folder or a file")
+        if source is not None and given["task"] in HAS_LAYOUT:
+            quick_check(source, EVAL, given["task"])  # what is wrong with it, if anything is
         raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
     at_least(clients, 2, "--clients", 1000)
     # Nobody is slow here: a round waits for its whole cohort.
     everybody = {"min_clients": Share.parse(given["cohort"], "--cohort").of(clients), "quorum": "1.0"}
     patient = {"grace": 0.0, "deadline": 1e8, "retries": 0}
     config, chosen = rule_of({**given, **everybody, **patient}, evaluate=True)
-    said = effective(dict(told), config, chosen) | synthetic(source)
+    said = effective(dict(told), config, chosen) | synthetic(folders)
     return SimSettings(
         folder, config, chosen, clients, source, partition, Profile((1.0,) * clients), scored, given["init"],
         given["fresh"], said,
-    ), names  # fmt: skip
+    )  # fmt: skip

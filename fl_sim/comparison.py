@@ -13,7 +13,6 @@ three. All run at once and share the workers.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,11 +21,11 @@ from aggregator import notices as seen
 from aggregator.cohort import UNIFORMLY, Share
 from aggregator.strategies.registry import get_strategy
 from edge_client.kept import Kept
-from fl_protocol.errors import ConfigError
+from fl_protocol.errors import ConfigError, QuorumNotMet
 from fl_protocol.messages import FIGURE
 from fl_sim.engine import Engine, answered
 from fl_sim.profiles import Profile
-from fl_sim.settings import SimSettings, dealt, run
+from fl_sim.settings import SimSettings, drawn, run
 from fl_sim.simulation import Clients
 from fl_tasks import jobs
 
@@ -110,16 +109,14 @@ class Comparison:
         }  # fmt: skip
 
 
-def compare(settings: SimSettings, engine: Engine, view: seen.View, names: Sequence[str] = ()) -> Comparison:
-    """Train in every way and score all models. ``names`` are the sites', where they have any.
+def compare(settings: SimSettings, engine: Engine, view: seen.View) -> Comparison:
+    """Train in every way and score all models.
 
     Raises ConfigError without anything to score on, or for a task that cannot put data together.
     """
     if settings.scored_on is None:
         raise ConfigError("there is nothing to score on: give --eval-data, or --data with a test part")
-    clients = dealt(settings.options, engine, view)
-    if names:
-        clients = replace(clients, names=tuple(names))
+    clients = drawn(settings, engine, view)
     ways = ways_of(clients)
     with ThreadPoolExecutor(len(ways), "compare") as pool:
         running = [pool.submit(_run, way, settings, clients, engine, view) for way in ways]
@@ -150,7 +147,10 @@ def ways_of(clients: Clients) -> list[Way]:
 def _run(way: Way, settings: SimSettings, sites: Clients, engine: Engine, view: seen.View) -> Result:
     shown = view if way.kind == FEDERATED else Silent()
     own = settings_for(way, settings)
-    found = run(own, engine, shown, way.clients)
+    try:
+        found = run(own, engine, shown, way.clients)
+    except QuorumNotMet as error:
+        raise QuorumNotMet(f"{way.kind} ({way.title}): {error}") from None
     curve = tuple(record["metrics"] or {} for record in found.records if record["outcome"] != "abandoned")
     scores = _at_sites(own, sites, engine, found.rounds)
     return Result(way.kind, way.title, curve, scores, found.model_sha256, found.seconds)

@@ -30,28 +30,29 @@ from fl_sim.pictures import Picture, curves
 from fl_sim.settings import Simulated
 
 NOT_HERE = frozenset({"ctx", "as_json"})
+Data = str | Path | Sequence[str | Path]
+"""What ``--data`` takes: one folder or file, or several."""
 UNIT_RANGE = ("auroc", "accuracy", "auprc", "sensitivity", "specificity")
 """Metrics of which 1 is the most."""
 
 
-def simulate(data: str | Path | None = None, *, progress: bool = True, **options: Any) -> Run:
+def simulate(data: Data | None = None, *, progress: bool = True, **options: Any) -> Run:
     """A simulated federation, from its first to its last round; the same call again goes on with it.
 
     ``options`` are those of ``fl-sim run`` by name, ``clients=8, cohort=4, strategy="fedavgm"``; what belongs to the
     strategy is a dictionary, ``strategy_option={"server_momentum": 0.9}``. Raises ConfigError for what cannot be.
     """
-    given, told = _options(run_command.command, {"data": _path(data), **options})
+    given, told = _options(run_command.command, {"data": _folders(data), **options})
     made_up = bool(run_command.synthetic(given["data"]))
     return Run(run_command.simulated(given, told, _Rounds(progress)), made_up)
 
 
-def compare(data: str | Path | Sequence[str | Path], *, progress: bool = True, **options: Any) -> Compared:
+def compare(data: Data, *, progress: bool = True, **options: Any) -> Compared:
     """Each site alone, all by federating, and all data in one place; several folders are a site each.
 
     ``options`` are those of ``fl-sim compare`` by name. Raises ConfigError for what cannot be.
     """
-    folders = [data] if isinstance(data, str | Path) else data
-    given, told = _options(compare_command.command, {"data": [str(each) for each in folders], **options})
+    given, told = _options(compare_command.command, {"data": _folders(data), **options})
     return Compared(compare_command.compared(given, told, _Rounds(progress)))
 
 
@@ -217,8 +218,10 @@ def _typed(value: Any, default: Any) -> Any:
     return value
 
 
-def _path(data: str | Path | None) -> str | None:
-    return None if data is None else str(data)
+def _folders(data: Data | None) -> list[str]:
+    """As ``--data`` has them."""
+    several = [data] if isinstance(data, str | Path) else data or []
+    return [str(each) for each in several]
 
 
 def _measured(record: Mapping[str, Any]) -> dict[str, float]:

@@ -16,8 +16,12 @@ ClientsOption = Annotated[
     int, cl.option("clients", "How many virtual clients the data are dealt out to.", rich_help_panel=CLIENTS)
 ]
 DataOption = Annotated[
-    str | None,
-    cl.option("data", "What is dealt out: a folder, or a file that the task reads.", metavar="DIR|FILE"),
+    list[str] | None,
+    cl.option(
+        "data",
+        "What the clients hold: one folder or file that is dealt out, or several folders, each of them a site.",
+        metavar="DIR|FILE",
+    ),
 ]
 EvalDataOption = Annotated[
     str | None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from fl_protocol.console import pairs, seconds
 from fl_protocol.messages import MAX_COHORT
 from fl_sim import options as sim
 from fl_sim.engines import engine_of
+from fl_sim.natural import laid_out
 from fl_sim.profiles import Dropout, Profile, Slow, factors, parse_speeds
 from fl_sim.settings import SimSettings, Simulated, run
 from fl_tasks.folder import is_phantoms
@@ -95,8 +96,10 @@ def simulated(given: Given, told: Told, view: View) -> Simulated:
 
 def settings_of(given: Given, told: Told) -> SimSettings:
     """The simulation that the options describe."""
-    clients, seed, slow = at_least(given["clients"], 1, "--clients", MAX_COHORT), given["seed"], given["slow"]
-    scored = scored_on(given["data"], given["eval_data"])
+    out, seed, slow = Path(given["out"] or "runs/simulation"), given["seed"], given["slow"]
+    asked, folders = at_least(given["clients"], 1, "--clients", MAX_COHORT), list(given["data"] or [])
+    data, clients, partition = laid_out(folders, asked, given["partition"], out, seed)
+    scored = scored_on(data, given["eval_data"])
     everybody = {"min_clients": Share.parse(given["cohort"], "--cohort").of(clients)}
     config, chosen = rule_of({**given, **everybody}, evaluate=scored is not None)
     profile = Profile(
@@ -107,15 +110,15 @@ def settings_of(given: Given, told: Told) -> SimSettings:
         seed,
     )
     return SimSettings(
-        Path(given["out"] or "runs/simulation"), config, chosen, clients, given["data"], given["partition"],
-        profile, scored, given["init"], given["fresh"], effective(dict(told), config, chosen) | synthetic(given["data"]),
+        out, config, chosen, clients, data, partition,
+        profile, scored, given["init"], given["fresh"], effective(dict(told), config, chosen) | synthetic(folders),
         tensorboard=Path(given["tensorboard"]) if given["tensorboard"] else None,
     )  # fmt: skip
 
 
-def synthetic(data: str | None) -> dict[str, dict[str, Any]]:
+def synthetic(folders: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Screens that show figures of phantoms must say so."""
-    made_up = data is not None and is_phantoms(Path(data))
+    made_up = any(is_phantoms(Path(folder)) for folder in folders)
     return {"synthetic": {"value": True, "source": "the data"}} if made_up else {}
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,14 @@ from aggregator.strategy import Strategy
 from aggregator.tensorboard import EventFiles
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
+from fl_sim.natural import as_clients
 from fl_sim.profiles import Profile
 from fl_sim.simulation import Clients, Simulation
 from fl_tasks import jobs
 from fl_tasks.remarks import remarks_on_parts
+
+MOST_NAMED = 8
+"""Of those who stay away."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
     """
     with run_directory(settings) as folder:
         base = base_model(folder, settings.config, settings.init, engine)
-        who = clients or dealt(settings.options, engine, view)
+        who = clients or drawn(settings, engine, view)
         folder.write_json(
             "config.json", settings.effective | {"clock": {"value": "virtual", "source": "fl-sim"}}
         )
@@ -106,7 +110,7 @@ def run(settings: SimSettings, engine: Engine, view: seen.View, clients: Clients
         if who.holdings:
             folder.write_json(PARTS_FILE, parts_json(zip(who.names, who.holdings, strict=True), told_apart))
         folder.write_rounds(folder.journal.each_record())
-        federation = Federation(settings.config, base, folder.journal.each_record())
+        federation = Federation(of_those_able(settings.config, who), base, folder.journal.each_record())
         tell_resumed(federation, view)
         simulation = Simulation(
             folder, federation, settings.strategy, who, settings.profile, engine, view,
@@ -161,19 +165,44 @@ def base_model(folder: RunDirectory, config: FederationConfig, init: str | None,
     return first_model(folder, config, init, ask)
 
 
+def of_those_able(config: FederationConfig, who: Clients) -> FederationConfig:
+    """The rule when some have nothing to train on: the federation goes on without them."""
+    able = sum(num > 0 for num in who.examples)
+    return replace(config, min_clients=min(config.min_clients, able))
+
+
+def drawn(settings: SimSettings, engine: Engine, view: seen.View) -> Clients:
+    """The virtual clients, when what they are scored on has been looked at: a day's rounds are not to end there."""
+    scored_on = settings.scored_on
+    if scored_on is not None:
+        engine.begin("scored on", jobs.Prepare(scored_on))
+        reply = answered(engine.result("scored on"))
+        assert isinstance(reply, jobs.Prepared)
+        for line in reply.problems:
+            view.show(seen.Warned(f"what is scored on: {line}"))
+    return dealt(settings.options, engine, view)
+
+
+def in_words(names: Sequence[str]) -> str:
+    """A few names, or the first of many and how many more there are."""
+    rest = len(names) - MOST_NAMED
+    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
 def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients:
     """The virtual clients that the data make. Raises ConfigError if nobody could train."""
     reply = answered(engine.everywhere(jobs.Deal(options)))
     assert isinstance(reply, jobs.Dealt)
     for line in (*remarks_on_parts(reply.summaries, options), *reply.problems):
         view.show(seen.Warned(line))
-    able = sum(num > 0 for num in reply.examples)
-    if not able:
-        raise ConfigError(f"no client has an example to train on: give another --data than {options.data}")
-    if able < len(reply.examples):
-        view.show(seen.Warned(f"{len(reply.examples) - able} clients have nothing to train on and stay away"))
     width = len(str(options.shards))
-    names = tuple(f"client-{shard:0{width}d}" for shard in range(1, options.shards + 1))
+    numbered = tuple(f"client-{shard:0{width}d}" for shard in range(1, options.shards + 1))
+    names = as_clients(reply.sites) if reply.sites else numbered
+    unable = [name for name, num in zip(names, reply.examples, strict=True) if not num]
+    if len(unable) == len(names):
+        raise ConfigError(f"no client has an example to train on: give another --data than {options.data}")
+    if unable:
+        view.show(seen.Warned(f"without anything to train on, and away: {in_words(unable)}"))
     places = tuple(options.of_shard(k) for k in range(1, options.shards + 1))
     holdings = tuple(dict(summary.classes or {}) for summary in reply.summaries)
     return Clients(names, reply.examples, places, holdings if any(holdings) else ())

@@ -79,7 +79,8 @@ class Simulation:
             if self.world.idle:
                 here, needed = len(self.federation.present), self.federation.needed
                 raise QuorumNotMet(
-                    f"{here} clients are left where a round needs {needed}: nothing can happen any more"
+                    f"{here} of the {needed} clients that a round needs are left: nothing can happen any more; ask for less "
+                    "with --cohort or --quorum"
                 )
             work = self.world.awaited()
             self._perform(self.world.step(self._outcome(work) if work else None))

@@ -80,6 +80,8 @@ class Dataset:
     num_examples: int
     problems: tuple[str, ...] = ()
     content: Any = None
+    site: str = ""
+    """What the data call the site whose part this is; empty where parts are dealt."""
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from fl_tasks.image_cache import Loaded, load_images
 from fl_tasks.image_remarks import digests_of, disagreeing, in_test_too, turned
 from fl_tasks.jobs import EVAL, TRAIN, DataOptions
 from fl_tasks.preprocessing import preprocessing
-from fl_tasks.site_data import Listing, as_dataset, check_options, dealt_rows
+from fl_tasks.site_data import Listing, as_dataset, check_options, dealt_rows, site_names
 from fl_tasks.sources import has_test_part, list_images, table_of
 from fl_tasks.torch_task import TorchTask
 from fl_tasks.training import Examples, warm_then_down
@@ -80,7 +80,8 @@ class ChestXray(TorchTask):
         """All shards, each with the rows that :meth:`prepare` would give it, in the same order."""
         check_options(options.of_shard(1))
         files = _files(options)
-        dealt = dealt_rows(_listing(files), options)
+        listing = _listing(files)
+        dealt, sites = dealt_rows(listing, options), site_names(listing, options)
         loaded = _load(files, options, watch)
         whole, held_out = _examples(files, loaded, options), _held_out(files, loaded)
         remarks = _remarks(files, loaded, whole, options, watch)
@@ -91,7 +92,8 @@ class ChestXray(TorchTask):
             names = [files[row].name for row in dealt[index]]
             lines = [f"{name} {told[name]}" for name in names if name in told]
             aside = None if held_out is None else held_out[rows]
-            return as_dataset(whole.view(rows), CLASSES, options, aside, lines, remarks)
+            site = sites[index] if sites else ""
+            return as_dataset(whole.view(rows), CLASSES, options, aside, lines, remarks, site)
 
         return Shards(options.shards, shard)
 
@@ -159,8 +161,9 @@ def _examples(files: Sequence[ImageFile], loaded: Loaded, options: DataOptions) 
     kept = [files[index] for index in loaded.kept]
     if not kept:
         name, reason = loaded.problems[0]
+        where = f"the test part of {options.data}" if options.role == EVAL else options.data
         raise DataError(
-            f"none of the {len(files)} images in {options.data} can be used ({name} {reason}): replace them by JPEG "
+            f"none of the {len(files)} images in {where} can be used ({name} {reason}): replace them by JPEG "
             "or PNG images"
         )
     labels = np.array([file.label for file in kept], dtype=np.int64)

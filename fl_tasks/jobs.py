@@ -156,6 +156,7 @@ class Dealt:
     summaries: tuple[DataSummary, ...]
     problems: tuple[str, ...]
     device: str
+    sites: tuple[str, ...] = ()  # what the data call them; empty where parts are dealt
 
 
 @dataclass(frozen=True)
@@ -241,7 +242,7 @@ Reply = (
 )  # fmt: skip
 
 _TAGS: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(Request), *get_args(Reply))}
-_LISTS = frozenset({"problems", "examples", "summaries", "shape"})
+_LISTS = frozenset({"problems", "examples", "summaries", "shape", "sites"})
 _NESTED: dict[str, type[Any]] = {"options": DataOptions, "plan": Plan, "summary": DataSummary}
 
 

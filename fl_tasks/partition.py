@@ -46,7 +46,9 @@ def parts(
         return _by_file(sites, n)
     by_patient = _images_by_patient(patients)
     if len(by_patient) < n:
-        raise DataError(f"{len(by_patient)} patients are too few for {n} shards: ask for fewer shards")
+        raise DataError(
+            f"{len(by_patient)} patients are too few for {n} shards: ask for fewer shards (--clients, or --shard K/N)"
+        )
     dealt = _deal(_patients_by_class(labels, by_patient), n, how, np.random.default_rng([seed, n]))
     _fill_empty(dealt)
     return [np.array(sorted(i for name in part for i in by_patient[name]), dtype=np.int64) for part in dealt]
@@ -122,14 +124,22 @@ def _pieces_of(sizes: list[int], total: int) -> list[int]:
     return counts
 
 
+def named_sites(sites: Sequence[str], partition: str) -> list[str]:
+    """The sites of by-file in the order of its parts; none of a partition that deals."""
+    return sorted(set(sites)) if parse_partition(partition).kind == BY_FILE else []
+
+
 def _by_file(sites: Sequence[str] | None, n: int) -> list[np.ndarray]:
     if sites is None:
         raise DataError(
             f"{BY_FILE} needs data that name their sites: a folder a site, or a CSV with a column site"
         )
-    names = sorted(set(sites))
+    names = named_sites(sites, BY_FILE)
     if len(names) != n:
-        raise DataError(f"the data name {len(names)} sites, not {n}: with {BY_FILE} use one shard a site")
+        raise DataError(
+            f"the data name {len(names)} sites, not {n}: with {BY_FILE} use one shard a site (--clients {len(names)}, "
+            f"or --shard K/{len(names)})"
+        )
     where = {name: number for number, name in enumerate(names)}
     rows: list[list[int]] = [[] for _ in names]
     for index, site in enumerate(sites):

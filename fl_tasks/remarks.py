@@ -7,6 +7,15 @@ from collections.abc import Sequence
 from fl_protocol.messages import DataSummary
 from fl_tasks.jobs import TRAIN, DataOptions
 
+MAX_LINES = 100
+
+
+def bounded(lines: Sequence[str]) -> list[str]:
+    """The first of many lines, and how many more there are."""
+    if len(lines) <= MAX_LINES:
+        return list(lines)
+    return [*lines[:MAX_LINES], f"and {len(lines) - MAX_LINES} more"]
+
 
 def remarks_on(summary: DataSummary, options: DataOptions) -> tuple[str, ...]:
     """Lines, each with what follows from it. None of them keeps a site from taking part."""

@@ -13,11 +13,10 @@ from fl_protocol.messages import DataSummary
 from fl_tasks.base import Dataset
 from fl_tasks.image_cache import count_duplicates
 from fl_tasks.jobs import EVAL, TRAIN, DataOptions
-from fl_tasks.partition import parts, split_validation
+from fl_tasks.partition import named_sites, parts, split_validation
+from fl_tasks.remarks import bounded
 from fl_tasks.torch_task import Splits
 from fl_tasks.training import Examples
-
-MAX_PROBLEMS = 100
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,11 @@ def dealt_rows(listing: Listing, options: DataOptions) -> list[np.ndarray]:
     )
 
 
+def site_names(listing: Listing, options: DataOptions) -> list[str]:
+    """What the data call their sites, in the order of the shards; no names where parts are dealt."""
+    return named_sites(listing.sites or [], options.partition)
+
+
 def as_dataset(
     examples: Examples,
     classes: Sequence[str],
@@ -55,6 +59,7 @@ def as_dataset(
     held_out: np.ndarray | None = None,
     unreadable: Sequence[str] = (),
     remarks: Sequence[str] = (),
+    site: str = "",
 ) -> Dataset:
     """The Dataset of one site. ``held_out`` marks the rows that validate; without it patients are drawn by the seed.
 
@@ -75,7 +80,7 @@ def as_dataset(
         duplicates=count_duplicates(examples.images),
         classes={name: counts[label] for label, name in enumerate(classes)},
     )
-    return Dataset(summary, len(splits.train), (*remarks, *_bounded(unreadable)), splits)
+    return Dataset(summary, len(splits.train), (*remarks, *bounded(unreadable)), splits, site)
 
 
 def _split(examples: Examples, seed: int, held_out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -83,9 +88,3 @@ def _split(examples: Examples, seed: int, held_out: np.ndarray | None) -> tuple[
     if held_out is None or not held_out.any() or held_out.all():
         return split_validation(examples.labels.tolist(), examples.patients.tolist(), seed)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
-def _bounded(lines: Sequence[str]) -> list[str]:
-    if len(lines) <= MAX_PROBLEMS:
-        return list(lines)
-    return [*lines[:MAX_PROBLEMS], f"and {len(lines) - MAX_PROBLEMS} more"]

@@ -44,7 +44,9 @@ def has_test_part(data: str) -> bool:
             return labels_csv.names_splits(table) and bool(labels_csv.list_rows(table, EVAL))
     except DataError:
         return False
-    return (Path(data).expanduser() / "test").is_dir()
+    whole = Path(data).expanduser()
+    sites = folder.sites_of(whole, TRAIN)
+    return all((each / "test").is_dir() for each in sites or [whole])
 
 
 def table_of(data: str | None) -> Path | None:

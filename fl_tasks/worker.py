@@ -60,7 +60,7 @@ from fl_tasks.local_round import Given
 from fl_tasks.params import write_params
 from fl_tasks.process import read_frame, round_of, write_frame
 from fl_tasks.registry import get_task, load_plugin
-from fl_tasks.remarks import remarks_on
+from fl_tasks.remarks import bounded, remarks_on
 
 if TYPE_CHECKING:
     from fl_tasks.looker import Looker
@@ -181,9 +181,10 @@ class Worker:
         self._dealt.pop(request.options.of_shard(1), None)
         shards = list(self._shards(request.options, watch))
         problems = dict.fromkeys(line for shard in shards for line in shard.problems)
+        sites = tuple(shard.site for shard in shards)
         return Dealt(
             tuple(shard.num_examples for shard in shards), tuple(shard.summary for shard in shards),
-            tuple(problems), task.device(),
+            tuple(bounded([*problems])), task.device(), sites if any(sites) else (),
         )  # fmt: skip
 
     def _initialise(self, request: Initialise, watch: Watch) -> Initialised:

@@ -3,7 +3,7 @@
 An update is a pure function of the model, the plan's seed, the round and the shard, and of what the site keeps. Models are ``tiny`` (28 bytes) or
 ``mb-N`` or ``kb-N`` (N MB or KB in four tensors). ``ECHO_DELAY_S`` makes training take so long; with ``ECHO_GATE`` it waits for that file.
 With ``ECHO_HELD_OUT`` so many examples are held out, and models are scored on them.
-With ``ECHO_DIVERGES`` training fails; with ``ECHO_ABSURD`` the shard of that number sends finite numbers beyond all measure. ``ECHO_PREPARE_GATE`` and ``ECHO_SCORE_GATE`` hold preparing and scoring up; beside
+With ``ECHO_DIVERGES`` training fails, with ``ECHO_DIVERGES_AT`` that of the shard of that number; with ``ECHO_ABSURD`` the shard of that number sends finite numbers beyond all measure. ``ECHO_PREPARE_GATE`` and ``ECHO_SCORE_GATE`` hold preparing and scoring up; beside
 the latter, ``.waiting`` says that it does. ``ECHO_TRAININGS`` is a file with a word for every training that ended.
 """
 
@@ -73,7 +73,7 @@ class Echo:
                 file.write(f"{plan.seed}\n")
         specs = tuple(TensorSpec(name, tuple(model.params[name].shape)) for name in sorted(model.params))
 
-        if os.environ.get("ECHO_DIVERGES"):
+        if os.environ.get("ECHO_DIVERGES") or os.environ.get("ECHO_DIVERGES_AT") == str(dataset.content):
             raise Diverged("the loss is not finite at step 3 of 9: lower --learning-rate")
 
         def own(spec: TensorSpec) -> np.ndarray:

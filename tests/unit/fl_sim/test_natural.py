@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from fl_protocol.errors import ConfigError, DataError
-from fl_sim.natural import gather, name_of
+from fl_protocol.topics import checked_name
+from fl_sim.natural import as_clients, gather, laid_out, name_of
 from fl_tasks.folder import list_images
 from fl_tasks.jobs import EVAL, TRAIN
 
@@ -60,5 +61,26 @@ def test_a_folder_without_images_is_named(tmp_path: Path) -> None:
 
 
 def test_names_are_those_of_clients() -> None:
-    assert name_of("/x/St. Mary's (2)/") == "st-mary-s-2-"
-    assert name_of("/x/...") == "-"
+    assert name_of("/x/St. Mary's (2)/") == "st-mary-s-2"
+    assert name_of("/x/...") == "site"
+
+
+def test_sites_of_any_name_are_clients_of_their_own() -> None:
+    given = ["St. Mary", "Zürich", "st-mary", "北京", "", "_aggregator", "x" * 80, "x" * 70]
+    names = as_clients(given)
+    assert names[:6] == ("st-mary", "zurich", "st-mary-2", "site", "site-2", "site-3")
+    assert len({*names}) == len(given)
+    assert [checked_name(name, "a site") for name in names] == [*names]
+
+
+def test_several_folders_are_sites_and_one_is_dealt_out(tmp_path: Path) -> None:
+    folders = [str(hospital(tmp_path / name, 4, "train", "test")) for name in ("North", "south")]
+    assert laid_out([], 8, "iid", tmp_path / "out", 0) == (None, 8, "iid")
+    assert laid_out(folders[:1], 8, "iid", tmp_path / "out", 0) == (folders[0], 8, "iid")
+    sites = str(tmp_path / "out" / "sites")
+    assert laid_out(folders, 8, "iid", tmp_path / "out", 0) == (sites, 2, "by-file")
+    with pytest.raises(ConfigError, match="leave --partition out"):
+        laid_out(folders, 8, "dirichlet:1", tmp_path / "out", 0)
+    (tmp_path / "taken").write_text("a file")
+    with pytest.raises(ConfigError, match=r"cannot write to .*taken.*another --out"):
+        laid_out(folders, 8, "iid", tmp_path / "taken", 0)

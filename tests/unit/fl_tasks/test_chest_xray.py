@@ -335,6 +335,8 @@ def test_a_folder_a_site_is_dealt_by_file(task: ChestXray, folder: Folder) -> No
     assert all(patient.startswith("north/") for patient in north.content.train.patients)
     with pytest.raises(DataError, match="the data name 2 sites, not 3"):
         task.prepare(options(data, partition="by-file", shards=3), Watch())
+    assert [part.site for part in task.deal(how, Watch())] == ["north", "south"]
+    assert {part.site for part in task.deal(options(data, shards=2), Watch())} == {""}
     mixed = task.prepare(options(data, shards=3), Watch()).content.train.patients
     assert {patient.partition("/")[0] for patient in mixed} == {"north", "south"}
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fl_protocol.errors import DataError
+from fl_tasks import sources
 from fl_tasks.folder import list_images, quick_check
 
 
@@ -90,3 +92,12 @@ def test_the_check_loads_no_torch_and_no_decoder() -> None:
     code = "import sys, fl_tasks.folder; print([m for m in ('torch', 'PIL', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_sites_have_a_test_part_if_each_has_one(tmp_path: Path) -> None:
+    for name in ("north", "south"):
+        for part in ("train", "test"):
+            (tmp_path / name / part / "NORMAL").mkdir(parents=True)
+    assert sources.has_test_part(str(tmp_path))
+    shutil.rmtree(tmp_path / "south" / "test")
+    assert not sources.has_test_part(str(tmp_path)), "or its training images would be the test"

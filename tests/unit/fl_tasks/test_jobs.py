@@ -15,7 +15,11 @@ PLAN = Plan(1, 8, 0.1, 2**62, local_steps=3, proximal_mu=0.01, options={"options
         jobs.Prepare(OPTIONS),
         jobs.Deal(OPTIONS),
         jobs.Dealt(
-            (3, 0), (DataSummary(4, 3, 2, 1, 1, 1, {"NORMAL": 4}), DataSummary(0, 0, 0, 0)), ("a",), "cpu"
+            (3, 0),
+            (DataSummary(4, 3, 2, 1, 1, 1, {"NORMAL": 4}), DataSummary(0, 0, 0, 0)),
+            ("a",),
+            "cpu",
+            ("n", "s"),
         ),
         jobs.Inspect("t"),
         jobs.Inspected("cpu", "torch 2"),

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from fl_protocol.errors import ConfigError, DataError
 from fl_tasks.folder import list_images
-from fl_tasks.partition import parts, split_validation
+from fl_tasks.partition import named_sites, parts, split_validation
 from fl_tasks.partition_kind import parse_partition
 
 images = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 25)), min_size=1, max_size=80)
@@ -200,7 +200,9 @@ def test_by_file_takes_the_sites_as_they_are() -> None:
         [1, 3],
         [4],
     ]
-    with pytest.raises(DataError, match="name 3 sites, not 2"):
+    assert named_sites(sites, "by-file") == ["N", "S", "W"]
+    assert named_sites(sites, "iid") == []
+    with pytest.raises(DataError, match=r"name 3 sites, not 2: .*--clients 3, or --shard K/3"):
         parts(labels, patients, 2, "by-file", 0, sites)
     with pytest.raises(DataError, match="by-file needs data that name their sites"):
         parts(labels, patients, 2, "by-file")

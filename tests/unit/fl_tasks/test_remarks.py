@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from fl_protocol.messages import DataSummary
 from fl_tasks.jobs import EVAL, DataOptions
-from fl_tasks.remarks import remarks_on, remarks_on_parts
+from fl_tasks.remarks import MAX_LINES, bounded, remarks_on, remarks_on_parts
 
 OPTIONS = DataOptions("chest-xray", "/x", 64, "/c", 3, 8, "dirichlet:0.01")
 USUAL = DataSummary(40, 30, 34, 6, classes={"NORMAL": 10, "PNEUMONIA": 30})
@@ -13,6 +13,12 @@ def test_nothing_is_said_of_usual_data_or_of_a_test_set() -> None:
     one_class = DataSummary(4, 1, 0, 0, classes={"NORMAL": 4, "PNEUMONIA": 0})
     assert remarks_on(one_class, DataOptions("chest-xray", "/x", 64, "/c", role=EVAL)) == ()
     assert remarks_on(DataSummary(0, 0, 0, 0), OPTIONS) == ()
+
+
+def test_of_many_lines_the_first_are_told_and_the_rest_counted() -> None:
+    lines = [str(number) for number in range(MAX_LINES + 3)]
+    assert bounded(lines[:-3]) == lines[:-3]
+    assert bounded(lines) == [*lines[:-3], "and 3 more"]
 
 
 def test_a_draw_that_leaves_a_part_nearly_empty_is_told() -> None:
