@@ -172,9 +172,9 @@ def status(
     login: cl.LoginOptions,
 ) -> None:
     """Tell how a job stands, from what the broker keeps: also when the aggregator is away."""
-    from aggregator.status import as_json as keys_of
-    from aggregator.status import read_status
-    from aggregator.status_lines import show
+    from aggregator.status.job import as_json as keys_of
+    from aggregator.status.job import read_status
+    from aggregator.status.lines import show
 
     found = read_status(login.at(broker), checked_name(job, "--job"))
     if as_json:

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from aggregator.status import as_json, jobs_in, newest, read_status, status_of
-from aggregator.status_lines import lines, show
-from aggregator.status_table import show_table
+from aggregator.status.job import as_json, jobs_in, newest, read_status, status_of
+from aggregator.status.lines import lines, show
+from aggregator.status.table import show_table
 from fl_protocol.codec import encode
 from fl_protocol.errors import BrokerUnavailable, ConfigError
 from fl_protocol.messages import (

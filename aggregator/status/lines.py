@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TextIO
 
-from aggregator.status import ClientStatus, JobStatus, aggregator_word
+from aggregator.status.job import ClientStatus, JobStatus, aggregator_word
 from fl_protocol.console import clean, metric_words, pairs, seconds, wants_live
 from fl_protocol.messages import LastRound
 
@@ -13,7 +13,7 @@ from fl_protocol.messages import LastRound
 def show(status: JobStatus, stream: TextIO) -> None:
     """Write ``status`` for people: a table on a terminal, plain lines elsewhere."""
     if wants_live(stream, None, os.environ.get("TERM", "")):
-        from aggregator.status_table import show_table
+        from aggregator.status.table import show_table
 
         show_table(status, stream)
     else:

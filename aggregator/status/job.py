@@ -1,4 +1,4 @@
-"""``fl-agg status``: a job as the broker's retained topics tell it, also when the aggregator is dead.
+"""A job as the broker's retained topics tell it, also when the aggregator is dead.
 
 ``collect`` is pure: messages in, a :class:`JobStatus` out. ``read_retained`` asks the broker; frames that are no
 message of ours are counted and shown, never fatal. A job that the broker knows nothing of is a ConfigError (exit 2),

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from aggregator.status import ClientStatus, JobStatus, aggregator_word
+from aggregator.status.job import ClientStatus, JobStatus, aggregator_word
 from fl_protocol.console import bar, clean, metric_words, part, seconds
 from fl_protocol.messages import LEFT, LOST, OPEN
 
