@@ -3,6 +3,8 @@
 chest-xray-plain        no augmentation
 chest-xray-mirrored     augmentation that also swaps left and right
 chest-xray-sgd          SGD with momentum in place of AdamW
+chest-xray-unweighted   classes not balanced in the loss
+chest-xray-eps          AdamW with eps 1e-3: small gradients make small steps
 chest-xray-batchnorm    hilum-cnn with BatchNorm in place of GroupNorm
 
 Each is the task chest-xray but for that. docs/quality.md has the commands and what came out.
@@ -44,6 +46,22 @@ class Sgd(ChestXray):
         )
 
 
+class Unweighted(ChestXray):
+    """Every image counts alike, so that a site's objective is its share of that of one place."""
+
+    weighted = False
+
+
+class Eps(ChestXray):
+    """AdamW that no longer makes full steps of gradients that vanish, as those of a site of one class do."""
+
+    def optimizer(self, module: nn.Module, plan: Plan) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(
+            module.parameters(), plan.learning_rate, betas=(plan.momentum, 0.999), eps=1e-3,
+            weight_decay=plan.weight_decay,
+        )  # fmt: skip
+
+
 class BatchNorm(ChestXray):
     """Statistics of the batch in training, averaged over sites with the weights."""
 
@@ -60,5 +78,5 @@ def _with_batch_norm(module: nn.Module) -> nn.Module:
     return module
 
 
-for each in (Plain, Mirrored, Sgd, BatchNorm):
+for each in (Plain, Mirrored, Sgd, Unweighted, Eps, BatchNorm):
     register(f"chest-xray-{each.__name__.lower()}", each)
