@@ -35,9 +35,8 @@ def rule_of(given: Given, *, evaluate: bool) -> tuple[FederationConfig, Strategy
     defaults = defaults_for(given["task"])
     said = plan_of(given)
     plan = strategy.plan(said)
-    if (
-        given["proximal_mu"] is not None
-    ):  # a person's word goes before the strategy's: 0 is what FedProx is held against
+    # A person's word goes before the strategy's: 0 is what FedProx is held against.
+    if given["proximal_mu"] is not None:
         plan = replace(plan, proximal_mu=said.proximal_mu)
     usual = closing_of(strategy)
     config = FederationConfig(

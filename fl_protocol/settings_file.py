@@ -50,7 +50,7 @@ def defaults_from(
             elif key not in TABLES:
                 raise ConfigError(_unknown(f"table [{key}]", key, {*options, *TABLES}, file))
         else:
-            shared |= _table({key: value}, SHARED_KEYS, f"the top of {file}")
+            shared |= _table({key: value}, SHARED_KEYS, f"the top of {file}", several)
     return {
         command: {key: value for key, value in shared.items() if key in set(known)} | found.get(command, {})
         for command, known in options.items()

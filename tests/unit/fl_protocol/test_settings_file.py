@@ -22,6 +22,10 @@ def test_an_option_that_may_be_given_often_takes_a_list_or_a_table() -> None:
     ):
         found = defaults_from({"start": {"strategy-option": value}}, options, several={"strategy_option"})
         assert found == {"start": {"strategy_option": wanted}}
+    at_the_top = defaults_from({"data": "/srv/x rays"}, {"run": {"data"}}, several={"data"})
+    assert at_the_top == {"run": {"data": ["/srv/x rays"]}}
+    with pytest.raises(ConfigError, match=r"key 'data' .* holds several values"):
+        defaults_from({"data": ["a", "b"]}, {"join": {"data"}})
     with pytest.raises(ConfigError, match=r"key 'rounds' .* holds several values"):
         defaults_from({"start": {"rounds": [1, 2]}}, options, several={"strategy_option"})
 
