@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from aggregator.rundir import RunDirectory
 from aggregator.start import finished, how_to_go_on
 from aggregator.strategy import Strategy
 from aggregator.tensorboard import EventFiles
+from fl_protocol import console
 from fl_protocol.errors import ConfigError
 from fl_sim.engine import Engine, answered
 from fl_sim.natural import as_clients
@@ -26,9 +27,6 @@ from fl_sim.profiles import Profile
 from fl_sim.simulation import Clients, Simulation
 from fl_tasks import jobs
 from fl_tasks.remarks import remarks_on_parts
-
-MOST_NAMED = 8
-"""Of those who stay away."""
 
 
 @dataclass(frozen=True)
@@ -183,12 +181,6 @@ def drawn(settings: SimSettings, engine: Engine, view: seen.View) -> Clients:
     return dealt(settings.options, engine, view)
 
 
-def in_words(names: Sequence[str]) -> str:
-    """A few names, or the first of many and how many more there are."""
-    rest = len(names) - MOST_NAMED
-    return ", ".join(names[:MOST_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
 def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients:
     """The virtual clients that the data make. Raises ConfigError if nobody could train."""
     reply = answered(engine.everywhere(jobs.Deal(options)))
@@ -202,7 +194,7 @@ def dealt(options: jobs.DataOptions, engine: Engine, view: seen.View) -> Clients
     if len(unable) == len(names):
         raise ConfigError(f"no client has an example to train on: give another --data than {options.data}")
     if unable:
-        view.show(seen.Warned(f"without anything to train on, and away: {in_words(unable)}"))
+        view.show(seen.Warned(f"without anything to train on, and away: {console.names(unable)}"))
     places = tuple(options.of_shard(k) for k in range(1, options.shards + 1))
     holdings = tuple(dict(summary.classes or {}) for summary in reply.summaries)
     return Clients(names, reply.examples, places, holdings if any(holdings) else ())
